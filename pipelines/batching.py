@@ -1,0 +1,119 @@
+"""Many runs, one U-Net call: advance every run together, one call a tick."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from pipelines.denoising import Frame, Rows, Run
+from pipelines.models.sd import StableDiffusion
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run has come to its end; `latents` (1, C, h, w) is its picture in latent space."""
+
+    latents: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A run raised; it has left the batch and no other run was touched."""
+
+    error: Exception
+
+
+class StepBatcher:
+    """Drives runs of one model; runs join and leave between ticks.
+
+    On an accelerator the rows of runs of one size go into one call, since a call of many rows costs hardly
+    more than a call of two. On a CPU there is nothing to gain and each run makes its own call, so that a
+    picture does not depend on who else is painting.
+    """
+
+    def __init__(self, model: StableDiffusion, *, merge: bool | None = None) -> None:
+        """Take the model; `merge` overrides whether the runs of one size share a call."""
+        self._model = model
+        self._merge = model.device.type != "cpu" if merge is None else merge
+        self._runs: dict[Hashable, Run] = {}
+        self._asking: dict[Hashable, Rows] = {}
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def join(self, key: Hashable, run: Run) -> None:
+        """Take a run in; its first step is part of the next tick."""
+        self._runs[key] = run
+
+    def leave(self, key: Hashable) -> None:
+        """Close a run between ticks; nothing happens when it has ended already."""
+        run = self._runs.pop(key, None)
+        self._asking.pop(key, None)
+        if run is not None:
+            run.close()
+
+    @torch.inference_mode()
+    def tick(self) -> list[tuple[Hashable, Frame | Finished | Failed]]:
+        """Advance every run by one model call and return what each came to, in the order they joined."""
+        events: list[tuple[Hashable, Frame | Finished | Failed]] = []
+        for key in list(self._runs):
+            if key not in self._asking:
+                self._advance(key, None, events)
+        for keys in self._groups():
+            self._predict(keys, events)
+        return events
+
+    def _groups(self) -> list[list[Hashable]]:
+        if not self._merge:
+            return [[key] for key in self._asking]
+        size = {key: tuple(rows.latents.shape[1:]) for key, rows in self._asking.items()}
+        in_order = sorted(self._asking, key=lambda key: size[key])
+        return [list(keys) for _, keys in groupby(in_order, key=lambda key: size[key])]
+
+    def _predict(
+        self, keys: list[Hashable], events: list[tuple[Hashable, Frame | Finished | Failed]]
+    ) -> None:
+        asked = [self._asking.pop(key) for key in keys]
+        rows = asked[0] if len(asked) == 1 else _concatenate(asked)
+        try:
+            predictions = self._model.predict(rows)
+        except Exception as error:
+            for key in keys:
+                self.leave(key)
+                events.append((key, Failed(error)))
+            return
+        for key, part in zip(keys, predictions.split([len(r.latents) for r in asked]), strict=True):
+            self._advance(key, part, events)
+
+    def _advance(
+        self,
+        key: Hashable,
+        answer: Tensor | None,
+        events: list[tuple[Hashable, Frame | Finished | Failed]],
+    ) -> None:
+        """Send a run its predictions and go on until it asks again, ends or raises."""
+        run = self._runs[key]
+        try:
+            event = run.send(answer)
+            while isinstance(event, Frame):
+                events.append((key, event))
+                event = run.send(None)
+            self._asking[key] = event
+        except StopIteration as end:
+            del self._runs[key]
+            events.append((key, Finished(end.value)))
+        except Exception as error:
+            del self._runs[key]
+            events.append((key, Failed(error)))
+
+
+def _concatenate(asked: list[Rows]) -> Rows:
+    return Rows(
+        torch.cat([rows.latents for rows in asked]),
+        torch.cat([rows.timestep for rows in asked]),
+        torch.cat([rows.prompt_embeds for rows in asked]),
+    )

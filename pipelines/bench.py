@@ -1,0 +1,139 @@
+"""Atelier beside plain diffusers: the same weights, the same steps, in one process and in turn."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from pipelines.latents import to_images
+from pipelines.models.find import ModelFolder
+from pipelines.models.load import load_model
+from pipelines.models.place import Placement, find_placement
+from pipelines.models.sd import StableDiffusion
+from pipelines.prompt_to_image import paint
+from pipelines.recipe import Recipe, make_recipe
+from pipelines.samplers import make_scheduler
+from pipelines.timeline import TimelineWriter
+
+
+class BenchRow(BaseModel):
+    """One comparison; times are medians in seconds per picture, `ratio` is ours over plain diffusers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    model: str
+    device: str
+    artists: int
+    ours_s: float
+    plain_s: float
+    ratio: float
+
+
+def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moonlight") -> list[BenchRow]:
+    """Time one picture at the model's default settings, each way in turn, `rounds` times.
+
+    Rows: "picture" in the precision plain diffusers loads (float32 on a CPU, float16 elsewhere), "picture,
+    timeline kept" with every frame written to disk, and, where the studio would choose another precision,
+    "picture, studio precision". What the timeline costs is the second row over the first.
+    """
+    studio = find_placement()
+    plain_dtype = torch.float32 if studio.device.type == "cpu" else torch.float16
+    same = load_model(folder, Placement(studio.device, plain_dtype, plain_dtype))
+    recipe = make_recipe(
+        model=folder.name,
+        model_revision=folder.revision,
+        prompt=prompt,
+        seed=1,
+        width=folder.width,
+        height=folder.height,
+        **folder.defaults.model_dump(),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        ways: dict[str, Callable[[], object]] = {
+            "plain": plain_diffusers(folder, recipe, studio.device, plain_dtype),
+            "picture": lambda: _picture(same, recipe),
+            "picture, timeline kept": lambda: _picture(same, recipe, Path(scratch)),
+        }
+        if studio.dtype != plain_dtype:
+            ways["picture, studio precision"] = _bound(load_model(folder, studio), recipe)
+        times = _in_turn(ways, rounds)
+    plain_s = statistics.median(times.pop("plain"))
+    return [
+        BenchRow(
+            name=name,
+            model=folder.name,
+            device=_device_name(studio.device),
+            artists=1,
+            ours_s=(ours_s := statistics.median(measured)),
+            plain_s=plain_s,
+            ratio=ours_s / plain_s,
+        )
+        for name, measured in times.items()
+    ]
+
+
+def plain_diffusers(
+    folder: ModelFolder, recipe: Recipe, device: torch.device, dtype: torch.dtype
+) -> Callable[[], object]:
+    """Return a call that paints the recipe with diffusers' own pipeline."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(
+        folder.path, dtype=dtype, variant=folder.variant or None, local_files_only=True
+    )
+    pipeline.scheduler = make_scheduler(recipe.sampler, folder.scheduler_config)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+
+    def paint_plainly() -> object:
+        return pipeline(
+            recipe.prompt,
+            negative_prompt=recipe.negative_prompt,
+            generator=torch.Generator().manual_seed(recipe.seed),
+            width=recipe.width,
+            height=recipe.height,
+            num_inference_steps=recipe.num_inference_steps,
+            guidance_scale=recipe.guidance_scale,
+        )
+
+    return paint_plainly
+
+
+def _picture(model: StableDiffusion, recipe: Recipe, timeline: Path | None = None) -> object:
+    writer = TimelineWriter(timeline, recipe) if timeline is not None else None
+    latents = paint(model, recipe, writer.add if writer is not None else None)
+    if writer is not None:
+        writer.close()
+    return to_images(model.decode(latents))
+
+
+def _bound(model: StableDiffusion, recipe: Recipe) -> Callable[[], object]:
+    return lambda: _picture(model, recipe)
+
+
+def _in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Time every way once a round, after one that warms up: a machine's drift then meets all alike."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for round_ in range(-1, rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if round_ >= 0:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.cpu.get_capabilities().get('cpu_name', device.type)}, {torch.get_num_threads()} threads"

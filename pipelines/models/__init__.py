@@ -1,0 +1,1 @@
+"""Find, load and place models: one file per family."""

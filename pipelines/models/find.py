@@ -1,0 +1,215 @@
+"""Find a model folder and say what it can paint, without loading it (no torch at import)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+
+from pipelines.recipe import BadInput
+from pipelines.samplers import SAMPLERS
+
+EMBEDDED = "atelier-v1"
+MODELS_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "models"
+
+_WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_JSON_OBJECT = TypeAdapter(dict[str, JsonValue])
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A picture format the model paints well; sides in pixels."""
+
+    name: str
+    width: int
+    height: int
+
+
+class Defaults(BaseModel):
+    """What a new recipe starts from: the model's own `atelier.json`, where its folder has one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sampler: str = "DPM++ 2M"
+    num_inference_steps: int = 25
+    guidance_scale: float = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A Stable Diffusion folder that can be loaded.
+
+    `revision` is the SHA-256 (64 hex digits) over its weights, `variant` the part of the file names that
+    says their precision ("fp16" or empty), `samplers` those that follow the model's noise schedule.
+    """
+
+    name: str
+    path: Path
+    revision: str
+    variant: str
+    formats: tuple[Format, ...]
+    samplers: tuple[str, ...]
+    defaults: Defaults
+    scheduler_config: Mapping[str, JsonValue]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels a picture has when none is asked for."""
+        return self.formats[0].width
+
+    @property
+    def height(self) -> int:
+        """Height in pixels a picture has when none is asked for."""
+        return self.formats[0].height
+
+    def check_sampler(self, sampler: str) -> None:
+        """Refuse a sampler that does not follow this model's noise schedule.
+
+        Raises:
+            BadInput: naming the samplers that do.
+        """
+        if sampler in SAMPLERS and sampler not in self.samplers:
+            raise BadInput(
+                f"{sampler} cannot follow the noise schedule of {self.name}, which ends in pure noise. "
+                f"These samplers can: {', '.join(self.samplers)}.",
+                "sampler",
+            )
+
+
+def find_model(name_or_path: str, folders: Sequence[Path] = ()) -> ModelFolder:
+    """Find a model by the name of its folder or by its path.
+
+    Args:
+        name_or_path: a path, or a name looked for in `folders`, then among the embedded models.
+        folders: where else models are kept.
+
+    Raises:
+        BadInput: no such folder, not a Stable Diffusion folder, or its weights are pickles.
+    """
+    shelves = [*folders, MODELS_FOLDER]
+    candidates = [Path(name_or_path).expanduser(), *(shelf / name_or_path for shelf in shelves)]
+    path = next((candidate for candidate in candidates if candidate.exists()), None)
+    if path is None:
+        known = [entry.name for shelf in shelves if shelf.is_dir() for entry in _models_in(shelf)]
+        choice = f"known here: {', '.join(sorted(known))}" if known else "none is installed"
+        raise BadInput(
+            f"There is no model called {name_or_path} ({choice}). Give one of these or the path of a "
+            "Stable Diffusion folder.",
+            "model",
+        )
+    return read_model_folder(path.resolve())
+
+
+def list_models(folders: Sequence[Path] = ()) -> list[Path]:
+    """List the model folders kept in `folders` and among the embedded models."""
+    return [entry for shelf in [*folders, MODELS_FOLDER] if shelf.is_dir() for entry in _models_in(shelf)]
+
+
+def _models_in(shelf: Path) -> list[Path]:
+    return sorted(entry.parent for entry in shelf.glob("*/model_index.json"))
+
+
+def read_model_folder(path: Path) -> ModelFolder:
+    """Check a folder in diffusers' Stable Diffusion layout and read what it can paint.
+
+    Raises:
+        BadInput: with the reason it cannot be used.
+    """
+    if path.is_file():
+        kind = "a pickle, which can run any program" if path.suffix in _PICKLES else "a single file"
+        raise BadInput(
+            f"{path} is {kind}; Atelier reads Stable Diffusion folders with safetensors weights. "
+            "Convert it with diffusers' convert_original_stable_diffusion_to_diffusers.py.",
+            "model",
+        )
+    index = _read_json(path / "model_index.json")
+    family = index.get("_class_name")
+    if family != "StableDiffusionPipeline":
+        raise BadInput(
+            f"{path.name} is a {family}; this Atelier paints with StableDiffusionPipeline folders "
+            "(Stable Diffusion 1.x, 2.x and its own).",
+            "model",
+        )
+    files = [_weights(path, part, stem) for part, stem in _WEIGHTS.items()]
+    variants = {file.name.removesuffix(".safetensors").partition(".")[2] for file in files}
+    if len(variants) > 1:
+        raise BadInput(f"{path.name} mixes weights of several precisions: {sorted(variants)}.", "model")
+    scheduler_config = _read_json(path / "scheduler" / "scheduler_config.json")
+    zero_snr = scheduler_config.get("rescale_betas_zero_snr") is True
+    defaults_file = path / "atelier.json"
+    try:
+        defaults = (
+            Defaults.model_validate_json(defaults_file.read_bytes()) if defaults_file.exists() else Defaults()
+        )
+    except ValidationError as error:
+        raise BadInput(f"{defaults_file} is damaged: {error.errors()[0]['msg']}.", "model") from None
+    return ModelFolder(
+        name=path.name,
+        path=path,
+        revision=_revision(files),
+        variant=variants.pop(),
+        formats=_formats(path),
+        samplers=tuple(n for n, s in SAMPLERS.items() if s.follows_zero_snr or not zero_snr),
+        defaults=defaults,
+        scheduler_config=scheduler_config,
+    )
+
+
+def _read_json(file: Path) -> dict[str, JsonValue]:
+    try:
+        return _JSON_OBJECT.validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise BadInput(
+            f"{file.parent} is not a Stable Diffusion folder: it has no {file.name}. A folder saved by "
+            "diffusers' save_pretrained has model_index.json, unet, vae, text_encoder, tokenizer and "
+            "scheduler.",
+            "model",
+        ) from None
+    except ValidationError:
+        raise BadInput(f"{file} is damaged: it is not a JSON object.", "model") from None
+
+
+def _weights(path: Path, part: str, stem: str) -> Path:
+    """Return the safetensors file of one part, full precision before a variant."""
+    found = sorted((path / part).glob(f"{stem}*.safetensors"), key=lambda file: len(file.name))
+    if found:
+        return found[0]
+    pickles = [file for file in sorted((path / part).glob("*")) if file.suffix in _PICKLES]
+    if pickles:
+        raise BadInput(
+            f"{path.name} holds its weights as a pickle ({part}/{pickles[0].name}), and a pickle can run any "
+            "program when it is opened. Atelier loads safetensors only: save the model again with "
+            "safe_serialization=True.",
+            "model",
+        )
+    raise BadInput(f"{path.name} has no weights in {part} ({stem}.safetensors is missing).", "model")
+
+
+def _revision(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _formats(path: Path) -> tuple[Format, ...]:
+    """Three formats of about equal area: square, 7 to 5 landscape, 5 to 7 portrait."""
+    sample_size = _read_json(path / "unet" / "config.json").get("sample_size")
+    levels = _read_json(path / "vae" / "config.json").get("block_out_channels")
+    if not isinstance(sample_size, int) or not isinstance(levels, list):
+        raise BadInput(
+            f"{path.name} does not say its picture size (sample_size in unet/config.json).", "model"
+        )
+    side = sample_size * 2 ** (len(levels) - 1)
+    long, short = (round(side * ratio / 8) * 8 for ratio in (7 / 6, 5 / 6))
+    return (
+        Format("Square", side, side),
+        Format("Landscape", long, short),
+        Format("Portrait", short, long),
+    )

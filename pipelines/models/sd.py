@@ -1,0 +1,103 @@
+"""Stable Diffusion 1.x and 2.x folders, the embedded model among them: encode, predict, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel  # pyright: ignore[reportMissingTypeStubs]
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from pipelines.denoising import Rows
+from pipelines.models.find import ModelFolder
+from pipelines.models.place import Placement
+
+
+class StableDiffusion:
+    """A loaded Stable Diffusion model on its device.
+
+    The network runs in `dtype`; latents outside it are float32, so that samplers add nothing to its
+    rounding. The text encoder and, on a CPU, the autoencoder stay in float32: they are a small part of the
+    time and bf16 would show as banding.
+    """
+
+    def __init__(self, folder: ModelFolder, placement: Placement) -> None:
+        transformers_logging.disable_progress_bar()
+        self.folder = folder
+        self.device = placement.device
+        self.dtype = placement.dtype
+        self._unet = self._load(UNet2DConditionModel, "unet", placement.dtype)
+        self._vae = self._load(AutoencoderKL, "vae", placement.vae_dtype)
+        # Where the network runs in half precision, so may the decoder, for a look that is not kept.
+        same = placement.vae_dtype == placement.dtype
+        self._preview_vae = self._vae if same else self._load(AutoencoderKL, "vae", placement.dtype)
+        self._text_encoder = self._load(CLIPTextModel, "text_encoder", torch.float32)
+        tokenizer: Any = CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer")
+        self._tokenizer = tokenizer
+        self.latent_channels: int = self._unet.config.in_channels
+        self.vae_scale_factor: int = 2 ** (len(self._vae.config.block_out_channels) - 1)
+
+    def _load(self, part: Any, subfolder: str, dtype: torch.dtype) -> Any:
+        loaded = part.from_pretrained(
+            self.folder.path,
+            subfolder=subfolder,
+            dtype=dtype,
+            use_safetensors=True,
+            variant=self.folder.variant or None,
+            local_files_only=True,
+        )
+        return loaded.to(self.device).eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
+        """Encode prompts to (n, tokens, dim) float32; what is too long is cut, see `unread`."""
+        tokens = self._tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self._tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        uses_mask = getattr(self._text_encoder.config, "use_attention_mask", False)
+        mask = tokens.attention_mask.to(self.device) if uses_mask else None
+        return self._text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+
+    def unread(self, prompt: str) -> str:
+        """Return the end of a prompt that the model does not read, or an empty string."""
+        words = self._tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
+        room: int = self._tokenizer.model_max_length - 2
+        return self._tokenizer.decode(words[room:]).strip() if len(words) > room else ""
+
+    @torch.inference_mode()
+    def predict(self, rows: Rows) -> Tensor:
+        """Run the U-Net on (n, C, h, w) latents; returns its raw output of the same shape in float32."""
+        return self._unet(
+            rows.latents.to(self.dtype),
+            rows.timestep,
+            encoder_hidden_states=rows.prompt_embeds.to(self.dtype),
+            return_dict=False,
+        )[0].float()
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents (n, C, h, w) to pixels (n, 3, H, W), about [-1, 1], float32."""
+        return _decode(self._vae, latents)
+
+    @torch.inference_mode()
+    def preview(self, latents: Tensor) -> Tensor:
+        """Decode as `decode` does, in the network's precision: half the time on a CPU, all but the same."""
+        return _decode(self._preview_vae, latents)
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Encode pixels (n, 3, H, W) in [-1, 1] to the mean of their latents (n, C, h, w), float32."""
+        posterior = self._vae.encode(pixels.to(self.device, self._vae.dtype)).latent_dist
+        return posterior.mode().float() * self._vae.config.scaling_factor
+
+
+def _decode(vae: Any, latents: Tensor) -> Tensor:
+    scaled = latents / vae.config.scaling_factor
+    return vae.decode(scaled.to(vae.dtype), return_dict=False)[0].float()

@@ -1,0 +1,173 @@
+"""A recipe: everything that decides a picture, and nothing else.
+
+No torch at import: the page checks what an artist typed before torch has loaded.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from pipelines.samplers import SAMPLERS
+
+SCHEMA_VERSION = 1
+MAX_STEPS = 150
+MIN_SIDE_PX, MAX_SIDE_PX = 64, 2048
+MAX_GUIDANCE_SCALE = 30.0
+MAX_SEED = 2**64 - 1
+MAX_PROMPT_CHARACTERS = 2000
+MAX_PICTURES = 16
+SAMPLER_NAMES = tuple(SAMPLERS)
+
+
+class BadInput(ValueError):
+    """What an artist asked for cannot be done; the message is the sentence she reads.
+
+    `field` names the `Recipe` field it is about, or is empty.
+    """
+
+    def __init__(self, sentence: str, field: str = "") -> None:
+        super().__init__(sentence)
+        self.field = field
+
+
+SidePx = Annotated[int, Field(ge=MIN_SIDE_PX, le=MAX_SIDE_PX, multiple_of=8)]
+PromptText = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
+
+
+class Recipe(BaseModel):
+    """Everything that decides a picture. Frozen; the same recipe gives the same picture on one machine.
+
+    Sizes are pixels. `seed` is resolved: never -1. `model_revision` is the SHA-256 of the weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: str
+    model_revision: str
+    prompt: PromptText = ""
+    negative_prompt: PromptText = ""
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
+    width: SidePx
+    height: SidePx
+    sampler: Literal[
+        "DPM++ 2M", "DPM++ 2M Karras", "Euler", "Euler a", "DDIM", "Heun", "UniPC", "PNDM", "DEIS", "DDPM"
+    ]
+    num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
+    guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE_SCALE, allow_inf_nan=False)]
+
+
+def draw_seed() -> int:
+    """Draw a seed under 2**32, the range every other studio can take over."""
+    return secrets.randbelow(2**32)
+
+
+def make_recipe(**fields: object) -> Recipe:
+    """Make a recipe from what was typed: numbers may come as text or as whole floats, seed -1 draws one.
+
+    Raises:
+        BadInput: with one sentence that says what is wrong and what would be right.
+    """
+    typed = {name: _as_number(name, value) for name, value in fields.items()}
+    if typed.get("seed") == -1:
+        typed["seed"] = draw_seed()
+    try:
+        return Recipe.model_validate(typed)
+    except ValidationError as error:
+        raise _bad_input(error, fields) from None
+
+
+def read_recipe(json_text: str) -> Recipe:
+    """Read a recipe from the JSON that a PNG or a timeline carries.
+
+    Raises:
+        BadInput: when the text is damaged, or was written by a later Atelier.
+    """
+    try:
+        raw = _JSON_OBJECT.validate_json(json_text)
+    except ValidationError:
+        raise BadInput("The recipe is damaged: it is not a JSON object.") from None
+    version = raw.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BadInput(
+            f"The recipe was written by a later Atelier (schema {version}); this one reads up to "
+            f"{SCHEMA_VERSION}. Update Atelier to read it."
+        )
+    try:
+        return Recipe.model_validate_json(json_text)
+    except ValidationError as error:
+        raise _bad_input(error, raw) from None
+
+
+_JSON_OBJECT = TypeAdapter(dict[str, JsonValue])
+_WHOLE = ("seed", "width", "height", "num_inference_steps")
+
+
+def _as_number(name: str, value: object) -> object:
+    """Turn the text or whole float of a form field into the number it stands for; leave the rest alone."""
+    if name in _WHOLE:
+        if isinstance(value, str):
+            try:
+                return int(value.strip())
+            except ValueError:
+                return value
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+    if name == "guidance_scale":
+        if isinstance(value, str):
+            try:
+                return float(value.strip())
+            except ValueError:
+                return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+    return value
+
+
+def _bad_input(error: ValidationError, fields: Mapping[str, object]) -> BadInput:
+    first = error.errors()[0]
+    field = str(first["loc"][0]) if first["loc"] else ""
+    return BadInput(_sentence(field, fields.get(field), first["msg"]), field)
+
+
+def _sentence(field: str, value: object, message: str) -> str:
+    shown = _shown(value)
+    match field:
+        case "prompt" | "negative_prompt":
+            name = "The prompt" if field == "prompt" else "The negative prompt"
+            if isinstance(value, str):
+                return f"{name} has {len(value):,} characters; {MAX_PROMPT_CHARACTERS:,} is the most."
+            return f"{name} must be text, not {shown}."
+        case "seed":
+            return f"Seed must be a whole number from 0 to {MAX_SEED}, or -1 to draw one, not {shown}."
+        case "width" | "height":
+            return (
+                f"{field.capitalize()} must be a multiple of 8 from {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels, "
+                f"not {shown}{_nearest_side(value)}."
+            )
+        case "num_inference_steps":
+            return f"Steps must be a whole number from 1 to {MAX_STEPS}, not {shown}."
+        case "guidance_scale":
+            return f"Guidance must be a number from 0 to {MAX_GUIDANCE_SCALE:g}, not {shown}."
+        case "sampler":
+            return f"There is no sampler called {shown}. The samplers are {', '.join(SAMPLER_NAMES)}."
+        case _:
+            return f"The recipe cannot be read: {field or 'it'}: {message}."
+
+
+def _shown(value: object) -> str:
+    text = "nothing" if value is None or value == "" else str(value)
+    return text if len(text) <= 40 else text[:40] + "…"
+
+
+def _nearest_side(value: object) -> str:
+    number = _as_number("width", value)
+    if not isinstance(number, (int, float)) or not math.isfinite(number):
+        return ""
+    near = min(max(round(number / 8) * 8, MIN_SIDE_PX), MAX_SIDE_PX)
+    return f" ({near} would do)"

@@ -1,0 +1,99 @@
+"""The samplers an artist may choose, and the diffusers scheduler behind each.
+
+No torch at import: the page lists the samplers before torch has loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+Space = Literal["alpha", "sigma"]
+
+
+class Scheduler(Protocol):
+    """What the denoising run needs of a diffusers scheduler."""
+
+    config: Any
+    timesteps: torch.Tensor
+    init_noise_sigma: float | torch.Tensor
+
+    def set_timesteps(self, num_inference_steps: int, *, device: torch.device) -> None:
+        """Lay out the schedule; `timesteps` then has one entry for each model call."""
+        ...
+
+    def scale_model_input(self, sample: torch.Tensor, timestep: torch.Tensor, /) -> torch.Tensor:
+        """Scale x_t as the network expects it at this step."""
+        ...
+
+    def step(
+        self, model_output: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor, /, **options: Any
+    ) -> tuple[torch.Tensor, ...]:
+        """Return x_{t-1} first, given `return_dict=False`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """One sampler: the scheduler class, what is changed in the model's own configuration, and its space.
+
+    `space` says how the scheduler writes x_t: "alpha" is alpha_t x_0 + sigma_t noise with
+    alpha_t² + sigma_t² = 1 (DDIM, DPM++, UniPC), "sigma" is x_0 + sigma noise (Euler, Heun: Karras et al.
+    2022, equation 1). `follows_zero_snr` tells whether diffusers can rescale its betas to zero terminal SNR.
+    """
+
+    scheduler: str
+    space: Space
+    follows_zero_snr: bool
+    config: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
+    {
+        "DPM++ 2M": Sampler("DPMSolverMultistepScheduler", "alpha", True),
+        "DPM++ 2M Karras": Sampler(
+            "DPMSolverMultistepScheduler", "alpha", True, MappingProxyType({"use_karras_sigmas": True})
+        ),
+        "Euler": Sampler("EulerDiscreteScheduler", "sigma", True),
+        "Euler a": Sampler("EulerAncestralDiscreteScheduler", "sigma", True),
+        "DDIM": Sampler("DDIMScheduler", "alpha", True),
+        "Heun": Sampler("HeunDiscreteScheduler", "sigma", False),
+        "UniPC": Sampler("UniPCMultistepScheduler", "alpha", True),
+        "PNDM": Sampler("PNDMScheduler", "alpha", False, MappingProxyType({"skip_prk_steps": True})),
+        "DEIS": Sampler("DEISMultistepScheduler", "alpha", False),
+        "DDPM": Sampler("DDPMScheduler", "alpha", True),
+    }
+)
+
+# Settings that belong to one sampler's own way of stepping and must not leak from the model's scheduler
+# configuration into another's.
+_OWN_SETTINGS = (
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "algorithm_type",
+    "solver_type",
+)
+
+
+def make_scheduler(name: str, model_config: Mapping[str, Any]) -> Scheduler:
+    """Make a fresh scheduler for one run.
+
+    Args:
+        name: a key of `SAMPLERS`.
+        model_config: the model's own scheduler configuration (betas, prediction type, timestep spacing).
+
+    Returns:
+        An instance of its own: a scheduler remembers the step it is at, so runs never share one.
+    """
+    sampler = SAMPLERS[name]
+    config = {key: value for key, value in model_config.items() if key not in _OWN_SETTINGS}
+    return getattr(importlib.import_module("diffusers"), sampler.scheduler).from_config(
+        {**config, **sampler.config}
+    )

@@ -1,0 +1,127 @@
+"""A run's frames on disk: one safetensors file a step and a JSON of every step's numbers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipelines.denoising import Frame, to_alpha_space
+from pipelines.recipe import BadInput, Recipe
+from pipelines.samplers import SAMPLERS
+
+
+class Step(BaseModel):
+    """The numbers of one step, as `Frame` has them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int
+    timestep: float
+    sigma: float
+    guidance_norm: float
+
+
+class TimelineFile(BaseModel):
+    """What `timeline.json` holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: Recipe
+    steps: list[Step]
+
+
+class TimelineWriter:
+    """Keeps a run's frames in a folder as they come.
+
+    `add` writes `frame-000.safetensors` and on (`latents`: x_t at the sampler's own scale, `denoised`: the
+    predicted x_0); `close` writes `timeline.json`, without which the folder is not a timeline.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self._folder = folder
+        self._recipe = recipe
+        self._steps: list[Step] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, frame: Frame) -> None:
+        """Write one frame."""
+        tensors = {
+            "latents": frame.latents.cpu().contiguous(),
+            "denoised": frame.denoised.cpu().contiguous(),
+        }
+        save_file(tensors, _frame_file(self._folder, frame.step))
+        self._steps.append(
+            Step(
+                step=frame.step,
+                timestep=frame.timestep,
+                sigma=frame.sigma,
+                guidance_norm=frame.guidance_norm.item(),
+            )
+        )
+
+    def close(self) -> None:
+        """Write `timeline.json`, whole or not at all."""
+        file = TimelineFile(recipe=self._recipe, steps=self._steps)
+        partial = self._folder / "timeline.json.partial"
+        partial.write_text(json.dumps(file.model_dump(), indent=1, ensure_ascii=False), encoding="utf-8")
+        partial.replace(self._folder / "timeline.json")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFrame:
+    """One frame read back: `latents`, `denoised` and `noisy` as in `Frame`, (1, C, h, w) on the CPU."""
+
+    latents: Tensor
+    denoised: Tensor
+    noisy: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A timeline on disk; frames are read when asked for."""
+
+    folder: Path
+    recipe: Recipe
+    steps: list[Step]
+
+    def frame(self, step: int) -> StoredFrame:
+        """Read one frame.
+
+        Raises:
+            BadInput: when its file is missing or damaged.
+        """
+        file = _frame_file(self.folder, step)
+        try:
+            tensors = load_file(file)
+            latents, denoised = tensors["latents"], tensors["denoised"]
+        except (OSError, SafetensorError, KeyError):
+            raise BadInput(
+                f"Step {step} of this timeline is gone: {file.name} is missing or damaged."
+            ) from None
+        space = SAMPLERS[self.recipe.sampler].space
+        return StoredFrame(latents, denoised, to_alpha_space(latents, self.steps[step].sigma, space))
+
+
+def read_timeline(folder: Path) -> Timeline:
+    """Read a timeline's numbers.
+
+    Raises:
+        BadInput: when the folder has no readable `timeline.json`.
+    """
+    try:
+        file = TimelineFile.model_validate_json((folder / "timeline.json").read_bytes())
+    except OSError:
+        raise BadInput(f"There is no timeline in {folder}: timeline.json is missing.") from None
+    except ValidationError:
+        raise BadInput(f"The timeline in {folder} is damaged: timeline.json cannot be read.") from None
+    return Timeline(folder, file.recipe, file.steps)
+
+
+def _frame_file(folder: Path, step: int) -> Path:
+    return folder / f"frame-{step:03d}.safetensors"

@@ -1,0 +1,113 @@
+"""Runs share the network and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.batching import Failed, Finished, StepBatcher
+from pipelines.denoising import Frame, Rows, Run
+from pipelines.models.sd import StableDiffusion
+from pipelines.prompt_to_image import paint, prompt_to_image
+from tests.pipelines.test_denoising import recipe_of
+
+RECIPES = [
+    {"sampler": "DPM++ 2M", "num_inference_steps": 5, "seed": 1},
+    {"sampler": "Euler a", "num_inference_steps": 9, "seed": 2, "guidance_scale": 1.0},
+    {"sampler": "Heun", "num_inference_steps": 3, "seed": 3, "prompt": "a fish"},
+    {"sampler": "PNDM", "num_inference_steps": 7, "seed": 4, "width": 72},
+]
+
+
+def drive(batcher: StepBatcher, joining: Mapping[int, tuple[Hashable, Run]]) -> dict[Hashable, Tensor]:
+    finished: dict[Hashable, Tensor] = {}
+    tick = 0
+    while len(batcher) or tick <= max(joining):
+        if tick in joining:
+            batcher.join(*joining[tick])
+        for key, event in batcher.tick():
+            if isinstance(event, Finished):
+                finished[key] = event.latents
+        tick += 1
+    return finished
+
+
+def test_runs_that_join_midway_paint_what_they_paint_alone(tiny: StableDiffusion) -> None:
+    recipes = [recipe_of(tiny, **changes) for changes in RECIPES]
+    joining = {2 * i: (i, prompt_to_image(tiny, recipe)) for i, recipe in enumerate(recipes)}
+    together = drive(StepBatcher(tiny), joining)
+    for i, recipe in enumerate(recipes):
+        assert torch.equal(together[i], paint(tiny, recipe))
+
+
+def test_rows_in_one_call_agree_with_rows_alone(tiny: StableDiffusion) -> None:
+    recipes = [recipe_of(tiny, **changes) for changes in RECIPES]
+    joining = {i: (i, prompt_to_image(tiny, recipe)) for i, recipe in enumerate(recipes)}
+    together = drive(StepBatcher(tiny, merge=True), joining)
+    for i, recipe in enumerate(recipes):
+        torch.testing.assert_close(together[i], paint(tiny, recipe), rtol=1e-3, atol=1e-3)
+
+
+def test_merged_runs_of_one_size_share_a_call(tiny: StableDiffusion) -> None:
+    batcher = StepBatcher(tiny, merge=True)
+    for seed in range(3):
+        batcher.join(seed, prompt_to_image(tiny, recipe_of(tiny, seed=seed)))
+    events = batcher.tick()
+    assert [key for key, event in events if isinstance(event, Frame)] == [0, 1, 2]
+
+
+def test_a_run_that_leaves_touches_no_other(tiny: StableDiffusion) -> None:
+    recipe = recipe_of(tiny)
+    batcher = StepBatcher(tiny)
+    batcher.join("stays", prompt_to_image(tiny, recipe))
+    batcher.join("leaves", prompt_to_image(tiny, recipe_of(tiny, seed=9)))
+    batcher.tick()
+    batcher.leave("leaves")
+    batcher.leave("never was")
+    assert len(batcher) == 1
+    assert torch.equal(
+        drive(batcher, {0: ("late", prompt_to_image(tiny, recipe))})["stays"], paint(tiny, recipe)
+    )
+
+
+def broken_after(run: Run, frames: int) -> Run:
+    """Pass a real run on and raise after some frames, as a scheduler or a full memory might."""
+    answer: Tensor | None = None
+    while True:
+        event = run.send(answer)
+        answer = yield event
+        if isinstance(event, Frame):
+            frames -= 1
+            if frames == 0:
+                raise ArithmeticError("the latents are not finite")
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_run_that_raises_fails_alone(tiny: StableDiffusion, merge: bool) -> None:
+    batcher = StepBatcher(tiny, merge=merge)
+    batcher.join("good", prompt_to_image(tiny, recipe_of(tiny)))
+    batcher.join("bad", broken_after(prompt_to_image(tiny, recipe_of(tiny, seed=1)), 2))
+    ends: dict[Hashable, Finished | Failed] = {}
+    while len(batcher):
+        ends.update((key, event) for key, event in batcher.tick() if not isinstance(event, Frame))
+    assert isinstance(ends["good"], Finished)
+    bad = ends["bad"]
+    assert isinstance(bad, Failed)
+    assert isinstance(bad.error, ArithmeticError)
+
+
+def test_a_failing_call_fails_only_the_runs_in_it(tiny: StableDiffusion) -> None:
+    batcher = StepBatcher(tiny)
+
+    def asks_nonsense() -> Run:
+        yield Rows(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1, 1, 1))
+        return torch.zeros(1)
+
+    batcher.join("nonsense", asks_nonsense())
+    batcher.join("good", prompt_to_image(tiny, recipe_of(tiny)))
+    events = dict(batcher.tick())
+    assert isinstance(events["nonsense"], Failed)
+    assert isinstance(events["good"], Frame)
