@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +40,9 @@ class Frame:
     `step` counts schedule positions from 0 and `steps` is their number: a sampler of second order has more
     of them than the steps asked for. `sigma` is the noise level in the sense of Karras et al. 2022
     (noise over signal). `latents` is x_t (1, C, h, w) in the scheduler's own `space`, `denoised` the
-    predicted x_0 of the same shape; `guidance_norm` (a scalar tensor) is the root mean square of the
-    conditional minus the unconditional prediction, 0 without guidance.
+    predicted x_0 of the same shape; `model_output` is the guided network output it was made from, which is
+    all that a sampler needs to take this step again; `guidance_norm` (a scalar tensor) is the root mean
+    square of the conditional minus the unconditional prediction, 0 without guidance.
     """
 
     step: int
@@ -51,6 +52,7 @@ class Frame:
     space: Space
     latents: Tensor
     denoised: Tensor
+    model_output: Tensor
     guidance_norm: Tensor
 
     @property
@@ -59,12 +61,34 @@ class Frame:
         return to_alpha_space(self.latents, self.sigma, self.space)
 
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """From schedule position `start` on: what the network is asked, and where the sampler draws its noise."""
+
+    start: int
+    guidance: Guidance
+    generator: torch.Generator
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A step that was predicted before: `model_output` and `guidance_norm` as in `Frame`."""
+
+    model_output: Tensor
+    guidance_norm: Tensor
+
+
 Run = Generator[Rows | Frame, Tensor | None, Tensor]
 
 
 def to_alpha_space(latents: Tensor, sigma: float, space: Space) -> Tensor:
     """Scale x_t so that signal and noise weights have squares that sum to one."""
     return latents if space == "alpha" else latents / math.hypot(1.0, sigma)
+
+
+def from_alpha_space(latents: Tensor, sigma: float, space: Space) -> Tensor:
+    """Scale x_t back to how a scheduler of this space writes it."""
+    return latents if space == "alpha" else latents * math.hypot(1.0, sigma)
 
 
 def predicted_denoised(model_output: Tensor, noisy: Tensor, sigma: float, prediction_type: str) -> Tensor:
@@ -86,16 +110,24 @@ def predicted_denoised(model_output: Tensor, noisy: Tensor, sigma: float, predic
 
 
 def denoise(
-    scheduler: Scheduler, space: Space, guidance: Guidance, latents: Tensor, generator: torch.Generator
+    scheduler: Scheduler,
+    space: Space,
+    legs: Sequence[Leg],
+    latents: Tensor,
+    *,
+    first: int = 0,
+    known: Sequence[Known] = (),
 ) -> Run:
-    """Denoise latents over the whole of a scheduler's schedule.
+    """Denoise latents along a scheduler's schedule.
 
     Args:
         scheduler: this run's own, its timesteps set.
         space: how the scheduler writes x_t (`Sampler.space`).
-        guidance: the conditionings and how their predictions become one.
-        latents: x_T, (1, C, h, w), at the scheduler's own scale.
-        generator: the CPU generator that samplers with noise of their own draw from.
+        legs: what is asked from which position on, in order, beginning at `first`.
+        latents: x_t at position `first`, (1, C, h, w), at the scheduler's own scale.
+        first: the schedule position to begin at; 0 begins with pure noise.
+        known: the steps from `first` on that need not be predicted again. The scheduler takes them as it
+            took them then, so that what it carries from step to step is exact.
 
     Yields:
         Rows, answered by the network's output for them, and a `Frame` at the end of each step.
@@ -107,17 +139,32 @@ def denoise(
     sigmas = schedule_sigmas(scheduler)
     prediction_type: str = scheduler.config.prediction_type
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    options: dict[str, Any] = {"generator": generator} if takes_generator else {}
-    for step, timestep in enumerate(scheduler.timesteps):
+    if first and (set_begin_index := getattr(scheduler, "set_begin_index", None)):
+        set_begin_index(first)
+    for step in range(first, len(timesteps)):
+        timestep = scheduler.timesteps[step]
+        leg = next(leg for leg in reversed(legs) if leg.start <= step)
+        options: dict[str, Any] = {"generator": leg.generator} if takes_generator else {}
         scaled = scheduler.scale_model_input(latents, timestep)
-        predictions = yield guidance.rows(scaled, timestep)
-        assert predictions is not None, "rows are answered with predictions"
-        model_output, guidance_norm = guidance.combine(predictions)
+        if step - first < len(known):
+            model_output, guidance_norm = known[step - first].model_output, known[step - first].guidance_norm
+        else:
+            predictions = yield leg.guidance.rows(scaled, timestep)
+            assert predictions is not None, "rows are answered with predictions"
+            model_output, guidance_norm = leg.guidance.combine(predictions)
         noisy = to_alpha_space(latents, sigmas[step], space)
         denoised = predicted_denoised(model_output, noisy, sigmas[step], prediction_type)
         following = scheduler.step(model_output, timestep, latents, **options, return_dict=False)[0]
         yield Frame(
-            step, len(timesteps), timesteps[step], sigmas[step], space, latents, denoised, guidance_norm
+            step=step,
+            steps=len(timesteps),
+            timestep=timesteps[step],
+            sigma=sigmas[step],
+            space=space,
+            latents=latents,
+            denoised=denoised,
+            model_output=model_output,
+            guidance_norm=guidance_norm,
         )
         latents = following
     return latents

@@ -1,53 +1,199 @@
-"""Prompt to image: a recipe becomes a denoising run."""
+"""Prompt to image: a recipe becomes a denoising run, from noise or from a step of another picture's run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from pipelines.denoising import Frame, Run, denoise
+from pipelines.denoising import (
+    Frame,
+    Known,
+    Leg,
+    Run,
+    denoise,
+    from_alpha_space,
+    schedule_sigmas,
+)
 from pipelines.guidance import Guidance
 from pipelines.latents import initial_latents
 from pipelines.models.sd import StableDiffusion
-from pipelines.recipe import Recipe
-from pipelines.samplers import SAMPLERS, make_scheduler
+from pipelines.recipe import BadInput, Recipe
+from pipelines.samplers import SAMPLERS, Scheduler, make_scheduler
 
 
-def prompt_to_image(model: StableDiffusion, recipe: Recipe) -> Run:
-    """Make the denoising run of a recipe; nothing is computed until it is driven.
+@dataclass(slots=True)
+class _Stretch:
+    """The part of a run that one scheduler takes: legs of one sampler and number of steps.
+
+    `first` is the position of its own schedule it begins at, `stop` the one it is left at.
+    """
+
+    recipe: Recipe
+    scheduler: Scheduler
+    legs: list[Leg] = field(default_factory=list[Leg])
+    first: int = 0
+    stop: int = 0
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.first
+
+
+def prompt_to_image(model: StableDiffusion, recipe: Recipe, known: Sequence[Known] = ()) -> Run:
+    """Make the denoising run of a recipe; nothing is predicted until it is driven.
+
+    A branch takes its parent's steps up to the branching step with the parent's prompt, guidance and noise,
+    then goes on with its own. Of the parent's steps, those in `known` are not predicted again. With another
+    sampler or number of steps, the position of the new schedule that is nearest in noise takes over.
 
     Raises:
-        BadInput: when the sampler does not follow the model's noise schedule.
+        BadInput: a sampler does not follow the model's noise schedule, or the parent has no such step.
     """
-    model.folder.check_sampler(recipe.sampler)
-    scheduler = make_scheduler(recipe.sampler, model.folder.scheduler_config)
-    scheduler.set_timesteps(recipe.num_inference_steps, device=model.device)
-    negative_prompt_embeds, prompt_embeds = model.encode_prompt(
-        [recipe.negative_prompt, recipe.prompt]
-    ).split(1)
-    generator = torch.Generator("cpu").manual_seed(recipe.seed)
+    stretches = _stretches(model, recipe)
+    opening = stretches[0]
     latents = initial_latents(
-        scheduler,
-        generator,
+        opening.scheduler,
+        opening.legs[0].generator,
         channels=model.latent_channels,
         height=recipe.height // model.vae_scale_factor,
         width=recipe.width // model.vae_scale_factor,
     )
-    return denoise(
-        scheduler,
-        SAMPLERS[recipe.sampler].space,
-        Guidance(prompt_embeds, negative_prompt_embeds, recipe.guidance_scale),
-        latents.to(model.device),
-        generator,
-    )
+    return _run(stretches, latents.to(model.device), known)
+
+
+def _stretches(model: StableDiffusion, recipe: Recipe) -> list[_Stretch]:
+    """Lay out the whole life of a picture: its ancestors' parts, then its own."""
+    stretches: list[_Stretch] = []
+    taken = 0  # steps of the whole run before the present recipe's own
+    seed: int | None = None
+    for member in recipe.lineage():
+        model.folder.check_sampler(member.sampler)
+        negative_prompt_embeds, prompt_embeds = model.encode_prompt(
+            [member.negative_prompt, member.prompt]
+        ).split(1)
+        guidance = Guidance(prompt_embeds, negative_prompt_embeds, member.guidance_scale)
+        if member.branch is not None:
+            taken = member.branch.step
+            _cut(stretches, taken)
+        last = stretches[-1] if stretches else None
+        # The same seed goes on drawing from where its parent's noise was left.
+        generator = (
+            last.legs[-1].generator
+            if last is not None and member.seed == seed
+            else torch.Generator("cpu").manual_seed(member.seed)
+        )
+        seed = member.seed
+        if last is None or _schedule_of(member) != _schedule_of(last.recipe):
+            scheduler = make_scheduler(member.sampler, model.folder.scheduler_config)
+            scheduler.set_timesteps(member.num_inference_steps, device=model.device)
+            first = 0 if last is None else _nearest_position(scheduler, last)
+            if first and not SAMPLERS[member.sampler].begins_midway:
+                raise BadInput(
+                    f"{member.sampler} cannot take over in the middle of a run; keep the picture's own "
+                    "sampler or choose another.",
+                    "sampler",
+                )
+            last = _Stretch(member, scheduler, first=first)
+            stretches.append(last)
+            last.legs.append(Leg(first, guidance, generator))
+        else:
+            last.legs.append(Leg(last.stop, guidance, generator))
+        last.stop = len(last.scheduler.timesteps)
+    return stretches
+
+
+def _schedule_of(recipe: Recipe) -> tuple[str, int]:
+    return recipe.sampler, recipe.num_inference_steps
+
+
+def _cut(stretches: list[_Stretch], step: int) -> None:
+    """Leave a run at step `step` of its whole: later stretches and legs are not taken."""
+    whole = sum(stretch.length for stretch in stretches)
+    if step >= whole:
+        raise BadInput(
+            f"The picture it leaves has steps 0 to {whole - 1}. There is no step {step}.", "branch"
+        )
+    while len(stretches) > 1 and step <= whole - stretches[-1].length:
+        whole -= stretches.pop().length
+    last = stretches[-1]
+    last.stop -= whole - step
+    last.legs = [leg for leg in last.legs if leg.start <= last.stop]
+
+
+def _nearest_position(scheduler: Scheduler, left: _Stretch) -> int:
+    """Find where a new schedule takes over from a stretch that was left."""
+    sigma = schedule_sigmas(left.scheduler)[left.stop]
+    sigmas = schedule_sigmas(scheduler)
+    # A sampler of second order is between two steps at every second position only.
+    return min(range(0, len(sigmas), scheduler.order), key=lambda position: abs(sigmas[position] - sigma))
+
+
+def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known]) -> Run:
+    steps = sum(stretch.length for stretch in stretches)
+    done = 0
+    frame: Frame | None = None
+    for stretch in stretches:
+        space = SAMPLERS[stretch.recipe.sampler].space
+        if frame is not None:
+            sigma = schedule_sigmas(stretch.scheduler)[stretch.first]
+            latents = from_alpha_space(_step_to(frame, sigma), sigma, space)
+        elif stretch is not stretches[0]:
+            # The parent was left before its first step: its noise, at the new scheduler's scale.
+            latents = _rescaled(latents, stretches[0].scheduler, stretch.scheduler)
+        run = denoise(
+            stretch.scheduler, space, stretch.legs, latents, first=stretch.first, known=known[done:]
+        )
+        answer: Tensor | None = None
+        taken = 0
+        while taken < stretch.length:
+            event = run.send(answer)
+            answer = None
+            if isinstance(event, Frame):
+                frame = replace(event, step=done + taken, steps=steps)
+                taken += 1
+                yield frame
+            else:
+                answer = yield event
+        done += taken
+        if done < steps:
+            run.close()
+            continue
+        try:
+            run.send(None)
+        except StopIteration as end:
+            final: Tensor = end.value
+            return final
+    raise AssertionError("the last stretch ends the run")
+
+
+def _rescaled(latents: Tensor, before: Scheduler, after: Scheduler) -> Tensor:
+    return latents / before.init_noise_sigma * after.init_noise_sigma
+
+
+def _step_to(frame: Frame, sigma: float) -> Tensor:
+    """Take one Euler step from a frame to another noise level (Song et al. 2021, DDIM with eta 0).
+
+    Returns:
+        x_t as alpha_t x_0 + sigma_t noise.
+    """
+    signal = 1.0 / (1.0 + sigma**2) ** 0.5
+    before = 1.0 / (1.0 + frame.sigma**2) ** 0.5
+    noise = (frame.noisy - before * frame.denoised) / (frame.sigma * before)
+    return signal * frame.denoised + sigma * signal * noise
 
 
 @torch.inference_mode()
-def paint(model: StableDiffusion, recipe: Recipe, on_frame: Callable[[Frame], None] | None = None) -> Tensor:
+def paint(
+    model: StableDiffusion,
+    recipe: Recipe,
+    on_frame: Callable[[Frame], None] | None = None,
+    known: Sequence[Known] = (),
+) -> Tensor:
     """Drive one run alone, from noise to the final latents (1, C, h, w)."""
-    run = prompt_to_image(model, recipe)
+    run = prompt_to_image(model, recipe, known)
     answer: Tensor | None = None
     while True:
         try:

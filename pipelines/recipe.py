@@ -10,7 +10,15 @@ import secrets
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from pipelines.samplers import SAMPLERS
 
@@ -39,6 +47,15 @@ SidePx = Annotated[int, Field(ge=MIN_SIDE_PX, le=MAX_SIDE_PX, multiple_of=8)]
 PromptText = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 
 
+class Branch(BaseModel):
+    """Where a picture leaves another's run: before step `step` of `parent`, which may be a branch itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    parent: Recipe
+    step: Annotated[int, Field(ge=0)]
+
+
 class Recipe(BaseModel):
     """Everything that decides a picture. Frozen; the same recipe gives the same picture on one machine.
 
@@ -60,6 +77,22 @@ class Recipe(BaseModel):
     ]
     num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE_SCALE, allow_inf_nan=False)]
+    branch: Branch | None = None
+
+    @model_validator(mode="after")
+    def _same_canvas(self) -> Recipe:
+        if self.branch is not None:
+            mine, theirs = (
+                (recipe.model_revision, recipe.width, recipe.height) for recipe in (self, self.branch.parent)
+            )
+            if mine != theirs:
+                raise ValueError("a branch has the model, width and height of the picture it leaves")
+        return self
+
+    def lineage(self) -> list[Recipe]:
+        """List the recipes this one branched from, the first ancestor first, itself last."""
+        before = self.branch.parent.lineage() if self.branch is not None else []
+        return [*before, self]
 
 
 def draw_seed() -> int:
@@ -157,7 +190,8 @@ def _sentence(field: str, value: object, message: str) -> str:
         case "sampler":
             return f"There is no sampler called {shown}. The samplers are {', '.join(SAMPLER_NAMES)}."
         case _:
-            return f"The recipe cannot be read: {field or 'it'}: {message}."
+            about = f"{field}: " if field else ""
+            return f"The recipe cannot be read: {about}{message.removeprefix('Value error, ')}."
 
 
 def _shown(value: object) -> str:

@@ -21,6 +21,7 @@ class Scheduler(Protocol):
     """What the denoising run needs of a diffusers scheduler."""
 
     config: Any
+    order: int
     timesteps: torch.Tensor
     init_noise_sigma: float | torch.Tensor
 
@@ -45,12 +46,14 @@ class Sampler:
 
     `space` says how the scheduler writes x_t: "alpha" is alpha_t x_0 + sigma_t noise with
     alpha_t² + sigma_t² = 1 (DDIM, DPM++, UniPC), "sigma" is x_0 + sigma noise (Euler, Heun: Karras et al.
-    2022, equation 1). `follows_zero_snr` tells whether diffusers can rescale its betas to zero terminal SNR.
+    2022, equation 1). `follows_zero_snr` tells whether diffusers can rescale its betas to zero terminal SNR,
+    `begins_midway` whether it can begin at a later position than the first.
     """
 
     scheduler: str
     space: Space
     follows_zero_snr: bool
+    begins_midway: bool = True
     config: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -58,14 +61,17 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
     {
         "DPM++ 2M": Sampler("DPMSolverMultistepScheduler", "alpha", True),
         "DPM++ 2M Karras": Sampler(
-            "DPMSolverMultistepScheduler", "alpha", True, MappingProxyType({"use_karras_sigmas": True})
+            "DPMSolverMultistepScheduler",
+            "alpha",
+            True,
+            config=MappingProxyType({"use_karras_sigmas": True}),
         ),
         "Euler": Sampler("EulerDiscreteScheduler", "sigma", True),
         "Euler a": Sampler("EulerAncestralDiscreteScheduler", "sigma", True),
         "DDIM": Sampler("DDIMScheduler", "alpha", True),
         "Heun": Sampler("HeunDiscreteScheduler", "sigma", False),
         "UniPC": Sampler("UniPCMultistepScheduler", "alpha", True),
-        "PNDM": Sampler("PNDMScheduler", "alpha", False, MappingProxyType({"skip_prk_steps": True})),
+        "PNDM": Sampler("PNDMScheduler", "alpha", False, False, MappingProxyType({"skip_prk_steps": True})),
         "DEIS": Sampler("DEISMultistepScheduler", "alpha", False),
         "DDPM": Sampler("DDPMScheduler", "alpha", True),
     }

@@ -6,14 +6,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipelines.denoising import Frame, to_alpha_space
+from pipelines.denoising import Frame, Known, to_alpha_space
 from pipelines.recipe import BadInput, Recipe
-from pipelines.samplers import SAMPLERS
+from pipelines.samplers import Space
+
+_TENSORS = ("latents", "denoised", "model_output")
 
 
 class Step(BaseModel):
@@ -25,6 +28,7 @@ class Step(BaseModel):
     timestep: float
     sigma: float
     guidance_norm: float
+    space: Space
 
 
 class TimelineFile(BaseModel):
@@ -40,7 +44,8 @@ class TimelineWriter:
     """Keeps a run's frames in a folder as they come.
 
     `add` writes `frame-000.safetensors` and on (`latents`: x_t at the sampler's own scale, `denoised`: the
-    predicted x_0); `close` writes `timeline.json`, without which the folder is not a timeline.
+    predicted x_0, `model_output`: the guided output behind it, from which a branch goes on exactly);
+    `close` writes `timeline.json`, without which the folder is not a timeline.
     """
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
@@ -54,6 +59,7 @@ class TimelineWriter:
         tensors = {
             "latents": frame.latents.cpu().contiguous(),
             "denoised": frame.denoised.cpu().contiguous(),
+            "model_output": frame.model_output.cpu().contiguous(),
         }
         save_file(tensors, _frame_file(self._folder, frame.step))
         self._steps.append(
@@ -62,6 +68,7 @@ class TimelineWriter:
                 timestep=frame.timestep,
                 sigma=frame.sigma,
                 guidance_norm=frame.guidance_norm.item(),
+                space=frame.space,
             )
         )
 
@@ -75,10 +82,11 @@ class TimelineWriter:
 
 @dataclass(frozen=True, slots=True)
 class StoredFrame:
-    """One frame read back: `latents`, `denoised` and `noisy` as in `Frame`, (1, C, h, w) on the CPU."""
+    """One frame read back: tensors as in `Frame`, (1, C, h, w) on the CPU."""
 
     latents: Tensor
     denoised: Tensor
+    model_output: Tensor
     noisy: Tensor
 
 
@@ -99,13 +107,28 @@ class Timeline:
         file = _frame_file(self.folder, step)
         try:
             tensors = load_file(file)
-            latents, denoised = tensors["latents"], tensors["denoised"]
+            latents, denoised, model_output = (tensors[name] for name in _TENSORS)
         except (OSError, SafetensorError, KeyError):
             raise BadInput(
                 f"Step {step} of this timeline is gone: {file.name} is missing or damaged."
             ) from None
-        space = SAMPLERS[self.recipe.sampler].space
-        return StoredFrame(latents, denoised, to_alpha_space(latents, self.steps[step].sigma, space))
+        numbers = self.steps[step]
+        noisy = to_alpha_space(latents, numbers.sigma, numbers.space)
+        return StoredFrame(latents, denoised, model_output, noisy)
+
+    def known(self, steps: int, device: torch.device) -> list[Known]:
+        """Read the first steps as a branch takes them over.
+
+        Raises:
+            BadInput: when one of their files is missing or damaged.
+        """
+        return [
+            Known(
+                self.frame(step).model_output.to(device),
+                torch.tensor(self.steps[step].guidance_norm, device=device),
+            )
+            for step in range(steps)
+        ]
 
 
 def read_timeline(folder: Path) -> Timeline:

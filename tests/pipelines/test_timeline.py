@@ -50,10 +50,11 @@ def test_folder_holds_what_the_documentation_says(tiny: StableDiffusion, tmp_pat
     kept(tiny, tmp_path)
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names == [*(f"frame-{i:03d}.safetensors" for i in range(6)), "timeline.json"]
-    assert set(load_file(tmp_path / "frame-000.safetensors")) == {"latents", "denoised"}
+    tensors = load_file(tmp_path / "frame-000.safetensors")
+    assert set(tensors) == {"latents", "denoised", "model_output"}
     file = json.loads((tmp_path / "timeline.json").read_text())
     assert set(file) == {"recipe", "steps"}
-    assert set(file["steps"][0]) == {"step", "timestep", "sigma", "guidance_norm"}
+    assert set(file["steps"][0]) == {"step", "timestep", "sigma", "guidance_norm", "space"}
 
 
 def test_damage_is_told_in_a_sentence(tiny: StableDiffusion, tmp_path: Path) -> None:
