@@ -1,0 +1,81 @@
+// Small pieces to build the page from. Text always goes in as text, never as markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+// el("button.quiet", {type: "button", onclick: f}, "Cancel") makes one element; null children are left out.
+export function el(tagAndClasses, attributes = {}, ...children) {
+  const [tag, ...classes] = tagAndClasses.split(".");
+  const node = document.createElement(tag || "div");
+  node.classList.add(...classes);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+const ICONS = {
+  play: "M7 4.5v15l12-7.5z",
+  pause: "M7 5h3.5v14H7zM13.5 5H17v14h-3.5z",
+};
+const LINE_ICONS = {
+  film: "M3.5 5.5h17v13h-17zM3.5 9.5h17M3.5 14.5h17M8 5.5v4M16 5.5v4M8 14.5v4M16 14.5v4",
+  save: "M12 4v11m0 0-4.5-4.5M12 15l4.5-4.5M5 19.5h14",
+  hang: "M4.5 9.5h15v10h-15zM12 4 7.5 9.5M12 4l4.5 5.5",
+  reuse: "M5 12a7 7 0 1 0 2.2-5.1M5 4v4h4",
+  sliders: "M4 8h8m5 0h3M4 16h2m5 0h9M12 8a2.5 2.5 0 1 0 5 0 2.5 2.5 0 1 0-5 0M6 16a2.5 2.5 0 1 0 5 0 2.5 2.5 0 1 0-5 0",
+  grid: "M4.5 4.5h6v6h-6zM13.5 4.5h6v6h-6zM4.5 13.5h6v6h-6zM13.5 13.5h6v6h-6z",
+  loop: "M17 3.5l3 3-3 3M4 11V9.5a3 3 0 0 1 3-3h13M7 20.5l-3-3 3-3M20 13v1.5a3 3 0 0 1-3 3H4",
+  bin: "M5 7h14M9.5 7V4.5h5V7M7 7l.8 12.5h8.4L17 7M10.3 10.5v5.5M13.7 10.5v5.5",
+  close: "M6 6l12 12M18 6 6 18",
+};
+
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  svg.classList.add("icon");
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", ICONS[name] ?? LINE_ICONS[name]);
+  path.setAttribute("class", ICONS[name] ? "icon-solid" : "icon-line");
+  svg.append(path);
+  return svg;
+}
+
+// A button with an icon; without visible words the label is read aloud and shown as a tooltip.
+export function button(label, iconName, onclick, { bare = false, className = "quiet" } = {}) {
+  const node = el(`button.${className}`, { type: "button", onclick }, icon(iconName));
+  if (bare) {
+    node.setAttribute("aria-label", label);
+    node.title = label;
+    node.classList.add("bare");
+  } else {
+    node.append(el("span", {}, label));
+  }
+  return node;
+}
+
+// Seeds have 64 bits and JavaScript's numbers 53: a seed is read as text, before JSON.parse can round it.
+export function parseJSON(text) {
+  return JSON.parse(text.replace(/(?<!\\)"seed":\s*(\d+)/g, '"seed":"$1"'));
+}
+
+// The bytes of a data: URL, without asking the network layer for them.
+export function blobOf(dataURL) {
+  const [head, body] = dataURL.split(",", 2);
+  const bytes = Uint8Array.from(atob(body), (character) => character.charCodeAt(0));
+  return new Blob([bytes], { type: head.slice(5, head.indexOf(";")) });
+}
+
+export function isTyping(target) {
+  return target instanceof Element && target.closest("input, textarea, select, [contenteditable=true]") !== null;
+}
+
+// Calls back each time the element comes into view: tabs hide what they do not show.
+export function onShown(element, callback) {
+  new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting)) callback();
+  }).observe(element);
+}

@@ -1,0 +1,40 @@
+// A kept timeline, fetched once: its numbers, one sheet of tiles a layer, and the finished picture.
+
+import { parseJSON } from "./dom.js";
+import { wholeTile } from "./film.js";
+
+async function bitmapFrom(url) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error("A part of this timeline is missing.");
+  return createImageBitmap(await answer.blob());
+}
+
+// Throws an Error with the sentence to show when the timeline cannot be had.
+export async function fetchReel(artwork) {
+  const answer = await fetch(`/timelines/${encodeURIComponent(artwork)}`);
+  const told = parseJSON(await answer.text());
+  if (!answer.ok) throw new Error(told.sentence ?? "This picture has no timeline.");
+  const [denoised, latents, picture] = await Promise.all(
+    [told.layers.denoised, told.layers.latents, told.picture].map(bitmapFrom),
+  );
+  return { told, denoised, latents, picture };
+}
+
+export function closeReel(reel) {
+  [reel.denoised, reel.latents, reel.picture].forEach((bitmap) => bitmap.close());
+}
+
+// Puts a reel on a film, which gives the bitmaps back when it is cleared.
+export function threadReel(film, { told, denoised, latents, picture }) {
+  film.expect(told.count, told.recipe.width, told.recipe.height);
+  for (let step = 0; step < told.count; step += 1) {
+    const place = {
+      ...told.tile,
+      x: (step % told.columns) * told.tile.width,
+      y: Math.floor(step / told.columns) * told.tile.height,
+    };
+    film.setTile("denoised", step, { bitmap: denoised, ...place });
+    film.setTile("latents", step, { bitmap: latents, ...place });
+  }
+  film.setPicture(wholeTile(picture));
+}

@@ -1,0 +1,317 @@
+"""Trains the autoencoder: pixels to latents an eighth of their size, and back.
+
+L1 on pixels and on their gradients, a light Kullback-Leibler term, and a term that asks halved latents to
+decode to the halved picture (Kouzelis et al., 2025, EQ-VAE), which makes latents easier to denoise. In the
+last part a patch discriminator (hinge loss, feature matching) sharpens texture; its pull is kept at a fixed
+share of the reconstruction's own gradient (the balancer of Défossez et al., 2022).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from torch import nn
+from torch.nn import functional
+
+from pipelines.training.architecture import Architecture, build_autoencoder
+from pipelines.training.averaging import AveragedModel
+from pipelines.training.clock import Budget, Journal, learning_rate_scale
+from pipelines.training.distributed import Stateful
+from pipelines.training.loop import Loop, place, set_learning_rate
+from pipelines.training.pictures import PictureBank, to_images, to_pixels
+from pipelines.training.quality import psnr, ssim
+from pipelines.training.sheets import save_sheet
+
+
+@dataclass(frozen=True)
+class AutoencoderTraining:
+    """How the autoencoder is trained; the defaults are those of the shipped model."""
+
+    batch_size: int = 128
+    crop_px: int = 128
+    learning_rate: float = 4e-4
+    gradient_weight: float = 0.5
+    kl_weight: float = 3e-4
+    halving_weight: float = 0.15
+    adversary_from: float = 0.6
+    adversary_share: float = 0.08
+    matching_share: float = 0.20
+    adversary_learning_rate: float = 2e-4
+    ema_decay: float = 0.999
+    compile: bool = False
+    log_every: int = 100
+    checkpoint_minutes: float = 3.0
+
+
+class Reconstruction(nn.Module):
+    """One forward pass of the autoencoder for training."""
+
+    def __init__(self, vae: AutoencoderKL, *, autocast: bool) -> None:
+        """Wrap `vae`; `autocast` computes in bfloat16."""
+        super().__init__()
+        self.vae = vae
+        self.autocast = autocast
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pixels (B, 3, H, W) to their reconstruction, half the batch's at half the size, and the KL term."""
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.autocast):
+            mean, log_variance = _moments(self.vae, pixels).float().chunk(2, dim=1)
+            log_variance = log_variance.clamp(-30.0, 20.0)
+            latents = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+            decoded = _decoded(self.vae, latents)
+            halved = functional.avg_pool2d(latents[: max(1, len(latents) // 2)], 2)
+            small = _decoded(self.vae, halved)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
+        return decoded.float(), small.float(), kl
+
+
+class PatchDiscriminator(nn.Module):
+    """Says of each patch whether it is real, and shows its features (Isola et al., 2017)."""
+
+    def __init__(self, width: int = 64) -> None:
+        """Build with random weights; `width` is the number of channels of the first layer."""
+        super().__init__()
+        channels = (3, width, 2 * width, 4 * width)
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(channels[i], channels[i + 1], 4, stride=2, padding=1),
+                nn.GroupNorm(8, channels[i + 1]) if i else nn.Identity(),
+                nn.LeakyReLU(0.2),
+            )
+            for i in range(3)
+        )
+        self.head = nn.Conv2d(4 * width, 1, 3, padding=1)
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Pixels (B, 3, H, W) to logits (B, 1, H/8, W/8) and the features of each layer."""
+        features: list[torch.Tensor] = []
+        hidden = pixels
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
+            for layer in self.layers:
+                hidden = layer(hidden)
+                features.append(hidden)
+            logits = self.head(hidden)
+        return logits.float(), features
+
+
+def reconstruction_loss(decoded: torch.Tensor, pixels: torch.Tensor, gradient_weight: float) -> torch.Tensor:
+    """L1 on pixels plus L1 on their horizontal and vertical differences."""
+    error = decoded - pixels
+    slopes = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    return error.abs().mean() + gradient_weight * slopes
+
+
+class AutoencoderStep:
+    """One training step of the autoencoder, and of its adversary in the last part."""
+
+    def __init__(
+        self, accelerator: Accelerator, vae: AutoencoderKL, bank: PictureBank, training: AutoencoderTraining
+    ) -> None:
+        """Set up the optimizers and join the other processes; the clock has not started yet."""
+        on_gpu = accelerator.device.type == "cuda"
+        self.bank, self.training, self.vae = bank, training, vae
+        self.averaged = AveragedModel(vae, training.ema_decay)
+        self.discriminator = place(PatchDiscriminator(), accelerator.device)
+        self.optimizer = torch.optim.AdamW(
+            vae.parameters(), lr=training.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=on_gpu
+        )
+        self.adversary_optimizer = torch.optim.AdamW(
+            self.discriminator.parameters(),
+            lr=training.adversary_learning_rate,
+            betas=(0.5, 0.9),
+            fused=on_gpu,
+        )
+        model = Reconstruction(vae, autocast=on_gpu)
+        if training.compile:
+            model.compile(dynamic=False)
+        self._model = accelerator.prepare(model)
+        self._shared_discriminator = accelerator.prepare(self.discriminator)
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """What a checkpoint holds."""
+        return {
+            "vae": self.vae,
+            "averaged": self.averaged,
+            "discriminator": self.discriminator,
+            "optimizer": self.optimizer,
+            "adversary_optimizer": self.adversary_optimizer,
+        }
+
+    def compile_pass(self) -> None:
+        """Run forward and backward once and throw the gradients away."""
+        decoded, small, kl = self._model(self._draw(0))
+        (decoded.mean() + small.mean() + kl).backward()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def __call__(self, step: int, progress: float) -> dict[str, torch.Tensor]:
+        """Train on one batch; `progress` runs from 0 to 1."""
+        training = self.training
+        scale = learning_rate_scale(progress, step, warmup_steps=300)
+        set_learning_rate(self.optimizer, training.learning_rate * scale)
+        pixels = self._draw(step)
+        decoded, small, kl = self._model(pixels)
+        leaf = decoded.detach().requires_grad_()
+        loss = reconstruction_loss(leaf, pixels, training.gradient_weight)
+        (pull,) = torch.autograd.grad(loss, leaf)
+        if progress >= training.adversary_from:
+            pull = pull + _adversarial_pull(leaf, pixels, pull, self.discriminator, training)
+            _train_adversary(leaf.detach(), pixels, self._shared_discriminator, self.adversary_optimizer)
+        halved = functional.avg_pool2d(pixels[: len(small)], 2)
+        halving = (small - halved).abs().mean()
+        beside = training.kl_weight * kl + training.halving_weight * halving
+        torch.autograd.backward([decoded, beside], [pull, None])
+        nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.averaged.update()
+        return {"loss": loss, "kl": kl, "halving": halving}
+
+    def _draw(self, step: int) -> torch.Tensor:
+        shape = self.bank.choose_format(step)
+        return self.bank.draw_crops(shape, self.training.batch_size, self.training.crop_px)
+
+
+def train_autoencoder(
+    accelerator: Accelerator,
+    bank: PictureBank,
+    output: Path,
+    *,
+    architecture: Architecture,
+    training: AutoencoderTraining,
+    budget: Budget,
+    resume: bool = False,
+) -> None:
+    """Train, measure on held-out pictures, and write the averaged weights to `output/vae`."""
+    journal = Journal(output / "log.jsonl", enabled=accelerator.is_main_process)
+    torch.manual_seed(accelerator.process_index)
+    vae = place(build_autoencoder(architecture), accelerator.device)
+    train_step = AutoencoderStep(accelerator, vae, bank, training)
+
+    def keep(step: int) -> None:
+        sheet = output / "sheets" / f"autoencoder-{step:06d}.png"
+        save_sheet(sheet, _compare(train_step.averaged.model, bank))
+
+    Loop(
+        stage="autoencoder",
+        accelerator=accelerator,
+        journal=journal,
+        budget=budget,
+        checkpoint=output / "autoencoder.pt",
+        parts=train_step.parts,
+        batch_size=training.batch_size,
+        log_every=training.log_every,
+        checkpoint_minutes=training.checkpoint_minutes,
+    ).run(resume=resume, compile_pass=train_step.compile_pass, train_step=train_step, keep=keep)
+    if accelerator.is_main_process:
+        finished = place(build_autoencoder(architecture), accelerator.device)
+        finished.load_state_dict(train_step.averaged.model.state_dict())
+        finished.eval()
+        journal.write(stage="autoencoder", **measure_autoencoder(finished, bank))
+        finished.register_to_config(scaling_factor=latent_scale(finished, bank))
+        finished.save_pretrained(str(output / "vae"))
+    accelerator.wait_for_everyone()
+
+
+def _adversarial_pull(
+    leaf: torch.Tensor,
+    pixels: torch.Tensor,
+    pull: torch.Tensor,
+    discriminator: nn.Module,
+    training: AutoencoderTraining,
+) -> torch.Tensor:
+    """The discriminator's gradient on the reconstruction, at a fixed share of the norm of `pull`."""
+    logits, features = discriminator(leaf)
+    with torch.no_grad():
+        _, wanted = discriminator(pixels)
+    adversary = -logits.mean()
+    matching = torch.stack(
+        [(mine.float() - real.float()).abs().mean() for mine, real in zip(features, wanted, strict=True)]
+    ).sum()
+    (by_adversary,) = torch.autograd.grad(adversary, leaf, retain_graph=True)
+    (by_matching,) = torch.autograd.grad(matching, leaf)
+    norm = pull.norm()
+    return (
+        by_adversary * (training.adversary_share * norm / by_adversary.norm().clamp_min(1e-12))
+        + by_matching * (training.matching_share * norm / by_matching.norm().clamp_min(1e-12))
+    ).float()
+
+
+def _train_adversary(
+    decoded: torch.Tensor,
+    pixels: torch.Tensor,
+    discriminator: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """One hinge step of the discriminator on real and reconstructed pixels."""
+    logits, _ = discriminator(torch.cat([pixels, decoded]))
+    real, made = logits.chunk(2)
+    loss = functional.relu(1.0 - real).mean() + functional.relu(1.0 + made).mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def encode(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels (B, 3, H, W) to the means of their latents (B, C, H/8, W/8), not yet scaled."""
+    assert isinstance(vae, AutoencoderKL)
+    return _moments(vae, pixels).chunk(2, dim=1)[0]
+
+
+@torch.no_grad()
+def decode(vae: nn.Module, latents: torch.Tensor) -> torch.Tensor:
+    """Latents (B, C, H/8, W/8), not scaled, to pixels (B, 3, H, W)."""
+    assert isinstance(vae, AutoencoderKL)
+    return _decoded(vae, latents)
+
+
+def _moments(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
+    """The mean and log-variance of the latents' distribution, (B, 2C, H/8, W/8)."""
+    assert vae.quant_conv is not None
+    return vae.quant_conv(vae.encoder(pixels))
+
+
+def _decoded(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
+    assert vae.post_quant_conv is not None
+    return vae.decoder(vae.post_quant_conv(latents))
+
+
+def measure_autoencoder(vae: nn.Module, bank: PictureBank) -> dict[str, float]:
+    """PSNR in decibels and SSIM of the reconstruction, means over the held-out paintings and others."""
+    decibels: list[torch.Tensor] = []
+    likeness: list[torch.Tensor] = []
+    for shape, rows in bank.validation.items():
+        for start in range(0, len(rows), 32):
+            pixels = to_pixels(bank.pixels[shape][rows[start : start + 32]])
+            decoded = decode(vae, encode(vae, pixels))
+            decibels.append(psnr(decoded, pixels))
+            likeness.append(ssim(decoded, pixels))
+    if not decibels:
+        return {"psnr_db": float("nan"), "ssim": float("nan")}
+    return {"psnr_db": torch.cat(decibels).mean().item(), "ssim": torch.cat(likeness).mean().item()}
+
+
+def latent_scale(vae: nn.Module, bank: PictureBank) -> float:
+    """One over the standard deviation of the latents of training pictures."""
+    latents = [
+        encode(vae, to_pixels(bank.pixels[shape][bank.draw_rows(shape, 64)])).flatten()
+        for shape in bank.rows
+        if bank.weights[shape].sum() > 0
+    ]
+    return 1.0 / torch.cat(latents).std().item()
+
+
+def _compare(vae: nn.Module, bank: PictureBank) -> list[torch.Tensor]:
+    """Held-out pictures above their reconstructions, as rows of a sheet."""
+    rows: list[torch.Tensor] = []
+    for shape, held_out in bank.validation.items():
+        if not held_out:
+            continue
+        pixels = to_pixels(bank.pixels[shape][held_out[:6]])
+        rows += [to_images(pixels), to_images(decode(vae, encode(vae, pixels)))]
+    return rows

@@ -1,0 +1,378 @@
+"""Trains the text encoder and the U-Net together on the autoencoder's latents.
+
+v-prediction (Salimans & Ho, 2022) with min-SNR weights (Hang et al., 2023), caption dropout for
+classifier-free guidance (Ho & Salimans, 2022), and an average of the weights that is what ships.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from pipelines.training.architecture import (
+    Architecture,
+    build_scheduler,
+    build_text_encoder,
+    build_unet,
+    load_tokenizer,
+    train_tokenizer,
+)
+from pipelines.training.autoencoder import encode
+from pipelines.training.averaging import AveragedModel
+from pipelines.training.clock import Budget, Journal, learning_rate_scale
+from pipelines.training.distributed import Stateful
+from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, export_model, paint_sheet
+from pipelines.training.loop import Loop, place, set_learning_rate
+from pipelines.training.pack import Format, Row
+from pipelines.training.pictures import PictureBank, to_pixels
+
+
+@dataclass(frozen=True)
+class DiffusionTraining:
+    """How the U-Net is trained; the defaults are those of the shipped model."""
+
+    batch_size: int = 256
+    learning_rate: float = 6e-4
+    weight_decay: float = 0.01
+    caption_dropout: float = 0.1
+    snr_gamma: float = 5.0
+    snr_floor: float = 0.1
+    ema_decay: float = 0.998
+    warmup_steps: int = 200
+    compile: bool = False
+    log_every: int = 50
+    checkpoint_minutes: float = 4.0
+    sheet_steps: int = 25
+    sheet_prompts: tuple[str, ...] = SHEET_PROMPTS
+
+
+class NoisePrediction(nn.Module):
+    """The text encoder and the U-Net as one model: noisy latents and token ids to a v prediction."""
+
+    def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, *, autocast: bool) -> None:
+        """Wrap both; `autocast` computes in bfloat16."""
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.unet = unet
+        self.autocast = autocast
+
+    def forward(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, input_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Latents (B, C, h, w), timesteps (B,) and token ids (B, T) to the model output (B, C, h, w)."""
+        with torch.autocast(latents.device.type, torch.bfloat16, enabled=self.autocast):
+            hidden = self.text_encoder(input_ids=input_ids)[0]
+            return self.unet(latents, timesteps, hidden, return_dict=False)[0].float()
+
+
+@dataclass(frozen=True)
+class LatentBank:
+    """Every picture's latents, plain and mirrored, and its captions' token ids, format by format.
+
+    `latents[format]` is (N, 2, C, h, w), scaled to unit deviation; `input_ids[format]` is (N, captions, T).
+    """
+
+    latents: dict[Format, torch.Tensor]
+    input_ids: dict[Format, torch.Tensor]
+    empty_ids: torch.Tensor
+
+
+def load_autoencoder(output: Path, device: torch.device) -> AutoencoderKL:
+    """The finished autoencoder of a run, frozen."""
+    vae = AutoencoderKL.from_pretrained(str(output / "vae"))
+    assert isinstance(vae, AutoencoderKL)
+    nn.Module.to(vae, device)
+    vae.eval()
+    vae.requires_grad_(False)
+    return vae
+
+
+def encode_bank(
+    accelerator: Accelerator, bank: PictureBank, vae: AutoencoderKL
+) -> dict[Format, torch.Tensor]:
+    """Encode all pictures and their mirror images once; the processes share the work."""
+    encoded: dict[Format, torch.Tensor] = {}
+    on_gpu = accelerator.device.type == "cuda"
+    batch = 256 if on_gpu else 8
+    for shape, images in bank.pixels.items():
+        mine = torch.arange(accelerator.process_index, len(images), accelerator.num_processes)
+        # Every process gathers the same number of rows: the last ones may be encoded twice.
+        longest = -(-len(images) // accelerator.num_processes)
+        mine = torch.cat([mine, mine[: longest - len(mine)]])
+        parts: list[torch.Tensor] = []
+        for rows in mine.to(bank.device).split(batch):
+            pixels = to_pixels(images[rows])
+            both = torch.cat([pixels, pixels.flip(-1)])
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=on_gpu):
+                latents = encode(vae, both).float() * float(vae.config["scaling_factor"])
+            parts.append(torch.stack(latents.chunk(2), dim=1).to(torch.float16))
+        gathered = accelerator.gather(torch.cat(parts))
+        assert isinstance(gathered, torch.Tensor)
+        # Process p holds rows p, p + P, p + 2P, …: interleave them again.
+        by_process = gathered.unflatten(0, (accelerator.num_processes, longest))
+        encoded[shape] = by_process.transpose(0, 1).flatten(0, 1)[: len(images)].contiguous()
+    return encoded
+
+
+def tokenize_rows(tokenizer: CLIPTokenizer, rows: list[Row]) -> torch.Tensor:
+    """Token ids (N, captions, T) of every row's captions, int16, padded as the pipelines pad."""
+    captions = sorted({caption for row in rows for caption in row.captions})
+    index = {caption: number for number, caption in enumerate(captions)}
+    ids = tokenize(tokenizer, captions)
+    numbers = np.array([[index[caption] for caption in row.captions] for row in rows])
+    return ids[torch.from_numpy(numbers)]
+
+
+def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
+    """Token ids (N, T) int16: start, words, end, and the padding token to the full length."""
+    length = tokenizer.model_max_length
+    padding = int(str(tokenizer.pad_token_id))
+    ids = np.full((len(captions), length), padding, dtype=np.int16)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    for row, encoding in enumerate(backend.encode_batch(captions)):
+        tokens = encoding.ids
+        if len(tokens) > length:
+            tokens = [*tokens[: length - 1], tokens[-1]]
+        ids[row, : len(tokens)] = tokens
+    return torch.from_numpy(ids)
+
+
+def prepare_tokenizer(
+    accelerator: Accelerator, bank: PictureBank, output: Path, architecture: Architecture
+) -> CLIPTokenizer:
+    """Learn the vocabulary from the training captions, once, into `output/tokenizer`."""
+    folder = output / "tokenizer"
+    if accelerator.is_main_process and not folder.exists():
+        captions = [
+            caption
+            for rows in bank.rows.values()
+            for row in rows
+            if not row.validation
+            for caption in row.captions[:6]
+        ]
+        train_tokenizer(captions, architecture).save_pretrained(str(folder))
+    accelerator.wait_for_everyone()
+    return load_tokenizer(folder)
+
+
+def load_latent_bank(
+    accelerator: Accelerator, bank: PictureBank, vae: AutoencoderKL, tokenizer: CLIPTokenizer
+) -> LatentBank:
+    """Encode pictures and captions of the whole pack."""
+    latents = encode_bank(accelerator, bank, vae)
+    ids = {shape: tokenize_rows(tokenizer, rows).to(bank.device) for shape, rows in bank.rows.items()}
+    return LatentBank(latents, ids, tokenize(tokenizer, [""])[0].to(bank.device))
+
+
+def v_prediction_target(
+    latents: torch.Tensor, noise: torch.Tensor, alpha_bar: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noisy latents x_t and the target v = sqrt(a) noise - sqrt(1 - a) x_0, for alpha_bar (B,)."""
+    signal = alpha_bar.sqrt().view(-1, 1, 1, 1)
+    spread = (1.0 - alpha_bar).sqrt().view(-1, 1, 1, 1)
+    return signal * latents + spread * noise, signal * noise - spread * latents
+
+
+def min_snr_weight(alpha_bar: torch.Tensor, gamma: float, floor: float = 0.0) -> torch.Tensor:
+    """The weight of a v-prediction loss, (min(snr, gamma) + floor) / (snr + 1), for alpha_bar (B,).
+
+    The floor is an addition to the paper: composition and colour are settled in the first, noisiest steps,
+    which the plain weight all but leaves out.
+    """
+    snr = alpha_bar / (1.0 - alpha_bar)
+    return (snr.clamp(max=gamma) + floor) / (snr + 1.0)
+
+
+class DiffusionLoss:
+    """The loss of one batch: draws timesteps and noise, and compares the prediction with v."""
+
+    def __init__(self, bank: PictureBank, encoded: LatentBank, training: DiffusionTraining) -> None:
+        """Hold the data and the schedule's alpha_bar, (1000,)."""
+        self.bank = bank
+        self.encoded = encoded
+        self.training = training
+        self.alphas_cumprod = build_scheduler().alphas_cumprod.to(bank.device)
+
+    def train(self, model: nn.Module, step: int) -> torch.Tensor:
+        """The weighted loss of a fresh random batch, a scalar."""
+        bank, count = self.bank, self.training.batch_size
+        shape = bank.choose_format(step)
+        rows = bank.draw_rows(shape, count)
+        mirrored = self._integers(2, count)
+        ids = self.encoded.input_ids[shape]
+        ids = ids[rows, self._integers(ids.shape[1], count)]
+        dropped = self._integers(1000, count) < 1000 * self.training.caption_dropout
+        ids = torch.where(dropped[:, None], self.encoded.empty_ids, ids).long()
+        latents = self.encoded.latents[shape][rows, mirrored].float()
+        timesteps = self._spread_timesteps(count)
+        noise = torch.randn(latents.shape, device=bank.device, generator=bank.generator)
+        return self._loss(model, latents, ids, timesteps, noise)
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> float:
+        """The loss on held-out pictures, with the same noise and timesteps each time."""
+        generator = torch.Generator(self.bank.device).manual_seed(0)
+        losses: list[torch.Tensor] = []
+        for shape, held_out in self.bank.validation.items():
+            for start in range(0, len(held_out), 64):
+                rows = held_out[start : start + 64]
+                latents = self.encoded.latents[shape][rows, 0].float()
+                ids = self.encoded.input_ids[shape][rows, 0].long()
+                timesteps = torch.linspace(5, 994, len(rows), device=self.bank.device).long()
+                noise = torch.randn(latents.shape, device=self.bank.device, generator=generator)
+                losses.append(self._loss(model, latents, ids, timesteps, noise) * len(rows))
+        count = sum(len(rows) for rows in self.bank.validation.values())
+        return torch.stack(losses).sum().item() / count if losses else float("nan")
+
+    def _loss(
+        self,
+        model: nn.Module,
+        latents: torch.Tensor,
+        ids: torch.Tensor,
+        timesteps: torch.Tensor,
+        noise: torch.Tensor,
+    ) -> torch.Tensor:
+        alpha_bar = self.alphas_cumprod[timesteps]
+        noisy, target = v_prediction_target(latents, noise, alpha_bar)
+        error = (model(noisy, timesteps, ids) - target).square().mean((1, 2, 3))
+        weight = min_snr_weight(alpha_bar, self.training.snr_gamma, self.training.snr_floor)
+        return (weight * error).mean()
+
+    def _spread_timesteps(self, count: int) -> torch.Tensor:
+        """Uniform timesteps (count,), one from each of `count` equal ranges: less noisy than free draws."""
+        jitter = torch.rand(count, device=self.bank.device, generator=self.bank.generator)
+        shares = (torch.arange(count, device=self.bank.device) + jitter) / count
+        return (shares * len(self.alphas_cumprod)).long().clamp(max=len(self.alphas_cumprod) - 1)
+
+    def _integers(self, end: int, count: int) -> torch.Tensor:
+        return torch.randint(end, (count,), device=self.bank.device, generator=self.bank.generator)
+
+
+class DiffusionStep:
+    """One training step of the text encoder and the U-Net."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: NoisePrediction,
+        losses: DiffusionLoss,
+        training: DiffusionTraining,
+    ) -> None:
+        """Set up the optimizer and join the other processes; the clock has not started yet."""
+        self.model, self.losses, self.training = model, losses, training
+        self.averaged = AveragedModel(model, training.ema_decay)
+        if training.compile:
+            model.unet.compile(dynamic=False)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=training.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=training.weight_decay,
+            fused=accelerator.device.type == "cuda",
+        )
+        self._model = accelerator.prepare(model)
+        self._model.train()
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """What a checkpoint holds."""
+        return {"model": self.model, "averaged": self.averaged, "optimizer": self.optimizer}
+
+    def compile_pass(self) -> None:
+        """Run each format forward and backward once and throw the gradients away."""
+        formats = {self.losses.bank.choose_format(step): step for step in range(200)}
+        for step in formats.values():
+            self.losses.train(self._model, step).backward()
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def __call__(self, step: int, progress: float) -> dict[str, torch.Tensor]:
+        """Train on one batch; `progress` runs from 0 to 1."""
+        training = self.training
+        scale = learning_rate_scale(progress, step, warmup_steps=training.warmup_steps)
+        set_learning_rate(self.optimizer, training.learning_rate * scale)
+        loss = self.losses.train(self._model, step)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.averaged.update()
+        return {"loss": loss}
+
+
+def train_diffusion(
+    accelerator: Accelerator,
+    bank: PictureBank,
+    output: Path,
+    *,
+    architecture: Architecture,
+    training: DiffusionTraining,
+    budget: Budget,
+    resume: bool = False,
+    initial: Path | None = None,
+) -> None:
+    """Train and keep, every few minutes, a checkpoint, a sample sheet and a whole model folder.
+
+    `initial` is a model folder of the same architecture and vocabulary to start from; without it the weights
+    start at random.
+
+    Needs `output/vae` from `train_autoencoder`. Leaves `output/model` in the Stable Diffusion layout, made of
+    the averaged weights in float16.
+    """
+    device = accelerator.device
+    journal = Journal(output / "log.jsonl", enabled=accelerator.is_main_process)
+    vae = load_autoencoder(output, device)
+    tokenizer = prepare_tokenizer(accelerator, bank, output, architecture)
+    encoded = load_latent_bank(accelerator, bank, vae, tokenizer)
+    bank.pixels.clear()
+
+    torch.manual_seed(accelerator.process_index)
+    text_encoder, unet = build_text_encoder(architecture, tokenizer), build_unet(architecture)
+    if initial is not None:
+        text_encoder.load_state_dict(_weights(CLIPTextModel.from_pretrained(str(initial / "text_encoder"))))
+        unet.load_state_dict(_weights(UNet2DConditionModel.from_pretrained(str(initial / "unet"))))
+    model = NoisePrediction(text_encoder, unet, autocast=device.type == "cuda")
+    losses = DiffusionLoss(bank, encoded, training)
+    train_step = DiffusionStep(accelerator, place(model, device), losses, training)
+
+    def keep(step: int) -> None:
+        averaged = train_step.averaged.model
+        assert isinstance(averaged, NoisePrediction)
+        pipeline = assemble_pipeline(vae, averaged.text_encoder, tokenizer, averaged.unet)
+        export_model(pipeline, output / "model")
+        sheet = output / "sheets" / f"diffusion-{step:06d}.png"
+        paint_sheet(
+            pipeline,
+            sheet,
+            device=device,
+            prompts=training.sheet_prompts,
+            num_inference_steps=training.sheet_steps,
+        )
+        journal.write(stage="diffusion", step=step, validation_loss=losses.validate(averaged))
+
+    Loop(
+        stage="diffusion",
+        accelerator=accelerator,
+        journal=journal,
+        budget=budget,
+        checkpoint=output / "diffusion.pt",
+        parts=train_step.parts,
+        batch_size=training.batch_size,
+        log_every=training.log_every,
+        checkpoint_minutes=training.checkpoint_minutes,
+    ).run(resume=resume, compile_pass=train_step.compile_pass, train_step=train_step, keep=keep)
+    accelerator.wait_for_everyone()
+
+
+def _weights(model: object) -> dict[str, torch.Tensor]:
+    """A loaded model's weights, in the float32 that training needs."""
+    assert isinstance(model, nn.Module)
+    return {name: weight.float() for name, weight in model.state_dict().items()}

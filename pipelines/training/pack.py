@@ -1,0 +1,249 @@
+"""The data pack, read once and laid out as arrays that a GPU can hold whole.
+
+Every picture is arranged several times in one of three formats: resized with as little cropping as its
+shape allows, or, where it has no scene of its own (emoji, fruit), placed on a ground. Each arrangement
+carries its own captions. The result is one `.npy` of pixels and one JSON of rows for each format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import random
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipelines.training.arrangement import arrange
+from pipelines.training.captions import Facts, common_words, compose_caption
+
+VALIDATION_PERCENT = 4
+STYLE_SHARES = {"ukiyo-e": 0.035, "botanical watercolour": 0.05, "3d render": 0.12}
+"""How often a style is drawn; paintings share the rest, each by its artist's weight."""
+
+_OTHERS = "other styles"
+
+ARTIST_BALANCE = 0.25
+"""A picture's weight falls with this power of the number of pictures its artist has."""
+
+ARRANGEMENTS = {"painting": 2, "ukiyo-e": 6, "pomology": 3, "emoji-3d": 6}
+"""How many ways each picture is arranged, by source; mirroring doubles it."""
+
+CAPTIONS_PER_ROW = 10
+
+
+@dataclass(frozen=True)
+class Format:
+    """A bucket of pictures of one size in pixels; both sides are multiples of eight."""
+
+    width: int
+    height: int
+
+    @property
+    def name(self) -> str:
+        """Width by height, as in the file names."""
+        return f"{self.width}x{self.height}"
+
+
+FORMATS = (Format(224, 160), Format(160, 224), Format(192, 192))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture of the pack, still encoded."""
+
+    key: str
+    image: bytes
+    fields: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arrangement of one picture, as it is trained on."""
+
+    key: str
+    source: str
+    style: str
+    artist: str
+    validation: bool
+    weight: float
+    captions: list[str]
+
+
+def is_validation(key: str) -> bool:
+    """Hold out a fixed share of the pictures by the hash of their key; these are never trained on."""
+    return int(hashlib.sha256(key.encode()).hexdigest(), 16) % 100 < VALIDATION_PERCENT
+
+
+def read_shards(data: Path, limit: int | None = None) -> list[Entry]:
+    """Read every picture of the tar shards in `data`, in the order of their keys.
+
+    Raises FileNotFoundError where the folder holds no shard, and ValueError on a picture without its JSON.
+    """
+    shards = sorted(data.glob("*.tar*"))
+    if not shards:
+        raise FileNotFoundError(f"no .tar shard in {data}: --data is the folder of the data pack")
+    images: dict[str, bytes] = {}
+    fields: dict[str, dict[str, object]] = {}
+    for shard in shards:
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                content = tar.extractfile(member)
+                if content is None:
+                    continue
+                key, _, suffix = member.name.rpartition(".")
+                if suffix == "json":
+                    fields[key] = json.loads(content.read())
+                else:
+                    images[key] = content.read()
+    if missing := sorted(images.keys() ^ fields.keys()):
+        raise ValueError(f"{missing[0]} in {data} lacks its picture or its JSON")
+    return [Entry(key, images[key], fields[key]) for key in sorted(images)[:limit]]
+
+
+def choose_format(width: int, height: int, rng: random.Random | None = None) -> Format:
+    """The format that crops least of a picture of this size; `rng` now and then takes the neighbour's."""
+    log_aspect = math.log(width / height) + (rng.gauss(0.0, 0.06) if rng else 0.0)
+    return min(FORMATS, key=lambda shape: abs(log_aspect - math.log(shape.width / shape.height)))
+
+
+def plan_rows(entry: Entry) -> list[tuple[Format, int]]:
+    """The format and seed of each arrangement of a picture; a held-out picture has only one."""
+    rng = random.Random(entry.key)
+    source = str(entry.fields["source"])
+    if is_validation(entry.key):
+        return [(choose_format(_px(entry, "width"), _px(entry, "height")), rng.getrandbits(32))]
+    count = ARRANGEMENTS.get(source, 2)
+    if source in ("emoji-3d", "pomology"):
+        shapes = [FORMATS[index % len(FORMATS)] for index in range(count)]
+    else:
+        size = _px(entry, "width"), _px(entry, "height")
+        shapes = [choose_format(*size, rng) for _ in range(count)]
+    return [(shape, rng.getrandbits(32)) for shape in shapes]
+
+
+def arrange_entry(
+    entry: Entry, *, common: frozenset[str]
+) -> list[tuple[Format, np.ndarray[Any, np.dtype[np.uint8]], list[str]]]:
+    """Arrange one picture in each of its planned formats: pixels (height, width, 3) and captions."""
+    facts = Facts.from_json(entry.fields)
+    image = Image.open(io.BytesIO(entry.image))
+    image.load()
+    rows: list[tuple[Format, np.ndarray[Any, np.dtype[np.uint8]], list[str]]] = []
+    for shape, seed in plan_rows(entry):
+        rng = random.Random(seed)
+        arranged, background = arrange(
+            image,
+            source=facts.source,
+            width=shape.width,
+            height=shape.height,
+            rng=rng,
+            still=is_validation(entry.key),
+        )
+        captions = [compose_caption(facts, common, rng, background) for _ in range(CAPTIONS_PER_ROW)]
+        rows.append((shape, np.asarray(arranged, dtype=np.uint8), captions))
+    return rows
+
+
+def picture_weights(entries: Iterable[Entry]) -> dict[str, float]:
+    """How often each training picture is drawn, summing to one: balanced over styles and artists."""
+    training = [entry for entry in entries if not is_validation(entry.key)]
+    artists = Counter(str(entry.fields.get("artist", "")) for entry in training)
+    raw = {entry.key: artists[str(entry.fields.get("artist", ""))] ** -ARTIST_BALANCE for entry in training}
+    styles = {entry.key: str(entry.fields["style"]) for entry in training}
+    present = {style: share for style, share in STYLE_SHARES.items() if style in styles.values()}
+    shares = {**present, _OTHERS: 1.0 - sum(present.values())}
+    groups = {key: style if style in present else _OTHERS for key, style in styles.items()}
+    totals = dict.fromkeys(shares, 0.0)
+    for key, weight in raw.items():
+        totals[groups[key]] += weight
+    weights = {key: shares[groups[key]] * weight / totals[groups[key]] for key, weight in raw.items()}
+    total = sum(weights.values())
+    return {key: weight / total for key, weight in weights.items()}
+
+
+def prepare_pack(data: Path, output: Path, *, workers: int = 1, limit: int | None = None) -> None:
+    """Lay the whole pack out under `output`: `pixels-WxH.npy` (N, H, W, 3) uint8 and `rows-WxH.json`.
+
+    Does nothing when an earlier call has finished. `limit` keeps only the first pictures (for tests).
+    """
+    done = output / "prepared.json"
+    if done.exists():
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    entries = read_shards(data, limit)
+    facts = [Facts.from_json(entry.fields) for entry in entries]
+    common = common_words(
+        one.title for entry, one in zip(entries, facts, strict=True) if not is_validation(entry.key)
+    )
+    weights = picture_weights(entries)
+    plans = [plan_rows(entry) for entry in entries]
+    counts = Counter(shape for plan in plans for shape, _ in plan)
+    pixels = {
+        shape: np.lib.format.open_memmap(
+            output / f"pixels-{shape.name}.npy",
+            mode="w+",
+            dtype=np.uint8,
+            shape=(counts[shape], shape.height, shape.width, 3),
+        )
+        for shape in FORMATS
+        if counts[shape]
+    }
+    rows: dict[Format, list[Row]] = {shape: [] for shape in pixels}
+    arranged = _map(partial(arrange_entry, common=common), entries, workers)
+    for entry, one, plan, variants in zip(entries, facts, plans, arranged, strict=True):
+        for shape, picture, captions in variants:
+            pixels[shape][len(rows[shape])] = picture
+            rows[shape].append(
+                Row(
+                    key=entry.key,
+                    source=one.source,
+                    style=one.style,
+                    artist=one.artist,
+                    validation=is_validation(entry.key),
+                    weight=weights.get(entry.key, 0.0) / len(plan),
+                    captions=captions,
+                )
+            )
+    for shape, shape_rows in rows.items():
+        pixels[shape].flush()
+        (output / f"rows-{shape.name}.json").write_text(json.dumps([vars(row) for row in shape_rows]))
+    done.write_text(json.dumps({"pictures": len(entries), "rows": {s.name: counts[s] for s in pixels}}))
+
+
+def load_rows(prepared: Path) -> dict[Format, list[Row]]:
+    """Read the rows that `prepare_pack` wrote, format by format."""
+    return {
+        shape: [Row(**fields) for fields in json.loads(path.read_text())]
+        for shape in FORMATS
+        if (path := prepared / f"rows-{shape.name}.json").exists()
+    }
+
+
+def load_pixels(prepared: Path, shape: Format) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Open one format's pictures, (N, height, width, 3) uint8, without reading them into memory."""
+    return np.load(prepared / f"pixels-{shape.name}.npy", mmap_mode="r")
+
+
+def _map(work: Any, entries: list[Entry], workers: int) -> Iterator[Any]:
+    if workers <= 1:
+        yield from map(work, entries)
+        return
+    # Spawned rather than forked: the parent may already hold a CUDA context and NCCL's threads.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, entries, chunksize=16)
+
+
+def _px(entry: Entry, name: str) -> int:
+    return int(str(entry.fields[name]))

@@ -1,0 +1,69 @@
+"""The training pictures on the device: no loader, no worker, an index and a gather."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipelines.training.pack import Format, Row, load_pixels, load_rows
+
+
+class PictureBank:
+    """All pictures of the prepared pack, as uint8 on one device, drawn by their rows' weights."""
+
+    def __init__(self, prepared: Path, device: torch.device, seed: int) -> None:
+        """Load what `prepare_pack` laid out; `seed` differs from process to process."""
+        self.rows: dict[Format, list[Row]] = load_rows(prepared)
+        self.device = device
+        self.pixels = {
+            shape: torch.from_numpy(np.array(load_pixels(prepared, shape))).to(device) for shape in self.rows
+        }
+        self.weights = {
+            shape: torch.tensor([row.weight for row in rows], device=device)
+            for shape, rows in self.rows.items()
+        }
+        self._totals = {shape: float(weight.sum()) for shape, weight in self.weights.items()}
+        self.validation = {
+            shape: [index for index, row in enumerate(rows) if row.validation]
+            for shape, rows in self.rows.items()
+        }
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def choose_format(self, step: int) -> Format:
+        """The format of one step, the same in every process, each as often as its pictures weigh."""
+        shapes = [shape for shape, total in self._totals.items() if total > 0]
+        return random.Random(step).choices(shapes, [self._totals[shape] for shape in shapes])[0]
+
+    def draw_rows(self, shape: Format, count: int) -> torch.Tensor:
+        """Draw row indices (count,) of one format by weight, with replacement."""
+        return torch.multinomial(self.weights[shape], count, replacement=True, generator=self.generator)
+
+    def draw_crops(self, shape: Format, count: int, side: int) -> torch.Tensor:
+        """Draw square crops as pixels (count, 3, side, side) in [-1, 1], half of them mirrored."""
+        rows = self.draw_rows(shape, count)
+        top = self._integers(shape.height - side + 1, count)
+        left = self._integers(shape.width - side + 1, count)
+        span = torch.arange(side, device=self.device)
+        y = (top[:, None] + span)[:, :, None]
+        x = (left[:, None] + span)[:, None, :]
+        mirrored = self._integers(2, count).bool()[:, None, None]
+        x = torch.where(mirrored, x.flip(2), x)
+        crops = self.pixels[shape][rows[:, None, None], y, x]
+        return to_pixels(crops)
+
+    def _integers(self, end: int, count: int) -> torch.Tensor:
+        return torch.randint(end, (count,), device=self.device, generator=self.generator)
+
+
+def to_pixels(images: torch.Tensor) -> torch.Tensor:
+    """Turn uint8 images (N, height, width, 3) into pixels (N, 3, height, width) in [-1, 1]."""
+    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+
+
+def to_images(pixels: torch.Tensor) -> torch.Tensor:
+    """Turn pixels (N, 3, height, width) in [-1, 1] into uint8 images (N, height, width, 3) on the CPU."""
+    images = pixels.float().clamp(-1, 1).add(1).mul(127.5).round()
+    return images.to(torch.uint8).permute(0, 2, 3, 1).cpu()

@@ -1,0 +1,165 @@
+"""The stages of one training run, tied together: what the command line calls."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from pipelines.training.architecture import (
+    ATELIER_V1,
+    TOY,
+    Architecture,
+    build_text_encoder,
+    build_unet,
+    load_tokenizer,
+)
+from pipelines.training.autoencoder import AutoencoderTraining, train_autoencoder
+from pipelines.training.clock import Budget
+from pipelines.training.diffusion import DiffusionTraining, NoisePrediction, load_autoencoder, train_diffusion
+from pipelines.training.export import assemble_pipeline, export_model
+from pipelines.training.pack import prepare_pack
+from pipelines.training.pictures import PictureBank
+
+_TOY_AUTOENCODER = AutoencoderTraining(
+    batch_size=4, crop_px=64, adversary_from=0.5, log_every=1, learning_rate=2e-3
+)
+_TOY_DIFFUSION = DiffusionTraining(
+    batch_size=4, log_every=1, warmup_steps=2, sheet_steps=2, sheet_prompts=("seascape, romanticism",)
+)
+
+
+@dataclass
+class Run:
+    """A training run on this machine: its processes, its pictures and its output folder."""
+
+    accelerator: Accelerator
+    output: Path
+    prepared: Path
+    architecture: Architecture
+    autoencoder_training: AutoencoderTraining
+    diffusion_training: DiffusionTraining
+    resume: bool
+    started_s: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def start(
+        cls,
+        data: Path,
+        output: Path,
+        *,
+        size: str = "v1",
+        resume: bool = False,
+        workers: int = 1,
+        limit: int | None = None,
+        compiled: bool = False,
+    ) -> Run:
+        """Join the other processes and lay the pack out, once; `size` is "v1" or "toy".
+
+        Raises FileNotFoundError where `data` holds no shard.
+        """
+        started_s = time.monotonic()
+        accelerator = Accelerator()
+        torch.set_float32_matmul_precision("high")
+        prepared = output / "pack"
+        with accelerator.main_process_first():
+            prepare_pack(data, prepared, workers=workers, limit=limit)
+        toy = size == "toy"
+        return cls(
+            accelerator=accelerator,
+            output=output,
+            prepared=prepared,
+            resume=resume,
+            started_s=started_s,
+            architecture=TOY if toy else ATELIER_V1,
+            autoencoder_training=replace(
+                _TOY_AUTOENCODER if toy else AutoencoderTraining(), compile=compiled
+            ),
+            diffusion_training=replace(_TOY_DIFFUSION if toy else DiffusionTraining(), compile=compiled),
+        )
+
+    @property
+    def has_autoencoder(self) -> bool:
+        """Whether the autoencoder is finished."""
+        return (self.output / "vae" / "config.json").exists()
+
+    @property
+    def elapsed_minutes(self) -> float:
+        """Minutes since this run started, preparation included."""
+        return (time.monotonic() - self.started_s) / 60
+
+    def autoencoder(
+        self, *, minutes: float | None = None, max_steps: int | None = None, batch_size: int | None = None
+    ) -> None:
+        """Train the autoencoder into `output/vae`."""
+        training = self.autoencoder_training
+        train_autoencoder(
+            self.accelerator,
+            self._bank(),
+            self.output,
+            architecture=self.architecture,
+            training=training if batch_size is None else replace(training, batch_size=batch_size),
+            budget=Budget(minutes, max_steps),
+            resume=self.resume,
+        )
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def take_over(self, initial: Path) -> None:
+        """Start from a model folder: its autoencoder and its vocabulary are kept as they are."""
+        if self.accelerator.is_main_process:
+            for part in ("vae", "tokenizer"):
+                if not (self.output / part).exists():
+                    shutil.copytree(initial / part, self.output / part)
+        self.accelerator.wait_for_everyone()
+
+    def diffusion(
+        self,
+        *,
+        minutes: float | None = None,
+        max_steps: int | None = None,
+        batch_size: int | None = None,
+        initial: Path | None = None,
+    ) -> None:
+        """Train the U-Net and the text encoder into `output/model`, from `initial`'s weights where given."""
+        training = self.diffusion_training
+        train_diffusion(
+            self.accelerator,
+            self._bank(),
+            self.output,
+            architecture=self.architecture,
+            training=training if batch_size is None else replace(training, batch_size=batch_size),
+            budget=Budget(minutes, max_steps),
+            resume=self.resume,
+            initial=initial,
+        )
+
+    def _bank(self) -> PictureBank:
+        return PictureBank(self.prepared, self.accelerator.device, seed=1 + self.accelerator.process_index)
+
+
+def export_checkpoint(output: Path, model: Path, *, size: str = "v1") -> int:
+    """Write the last checkpoint's averaged weights as a model folder; return its size in bytes.
+
+    Raises FileNotFoundError where `output` holds no checkpoint of the U-Net, and ValueError where the
+    checkpoint is of another size.
+    """
+    architecture = TOY if size == "toy" else ATELIER_V1
+    checkpoint = output / "diffusion.pt"
+    if not checkpoint.exists():
+        raise FileNotFoundError(f"no diffusion.pt in {output}: --output is the folder that training wrote")
+    tokenizer = load_tokenizer(output / "tokenizer")
+    averaged = NoisePrediction(
+        build_text_encoder(architecture, tokenizer), build_unet(architecture), autocast=False
+    )
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    try:
+        averaged.load_state_dict(state["averaged"]["model"])
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint} was not trained with --size {size}") from error
+    vae = load_autoencoder(output, torch.device("cpu"))
+    return export_model(assemble_pipeline(vae, averaged.text_encoder, tokenizer, averaged.unet), model)

@@ -1,0 +1,1 @@
+"""What artists see and what is kept: jobs, queue, artists, gallery, provenance, settings, HTTP."""

@@ -1,0 +1,96 @@
+"""The API names: `/paint` and `/timeline`, for gradio_client, curl and other programs.
+
+Gradio reads the types of an API from the functions themselves: no postponed annotations here.
+"""
+
+from typing import TYPE_CHECKING
+
+import gradio as gr
+from gradio.data_classes import FileData
+
+from pipelines.recipe import BadInput
+from studio.components.identity import artist_of
+from studio.tabs.prompt_to_image import recipe_for
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
+
+_LOOK_AGAIN_S = 15.0
+
+
+def add_api(studio: "Studio") -> None:
+    """Add both names to the current `gr.Blocks`; a caller without an identity paints as the guest."""
+    folder, defaults = studio.folder, studio.folder.defaults
+
+    async def paint(
+        request: gr.Request,
+        prompt: str = "",
+        negative_prompt: str = "",
+        seed: int | str = -1,
+        num_inference_steps: int = defaults.num_inference_steps,
+        guidance_scale: float = defaults.guidance_scale,
+        sampler: str = defaults.sampler,
+        width: int = folder.width,
+        height: int = folder.height,
+    ) -> tuple[FileData, dict[str, object]]:
+        """Paint one picture and wait for it: the PNG with its two text chunks, and its recipe.
+
+        seed is from 0 to 2**64 - 1, or -1 to draw one; width and height are multiples of 8 pixels.
+        """
+        artist = artist_of(studio, request) or studio.artists.guest()
+        try:
+            recipe = recipe_for(
+                folder,
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                seed=seed,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                sampler=sampler,
+                width=width,
+                height=height,
+            )
+            group = studio.submit(artist.id, [recipe])
+        except BadInput as error:
+            raise _refusal(str(error)) from None
+        (job,) = await studio.finished(artist.id, group)
+        if job.artwork is None:
+            raise _refusal(job.sentence or "The picture was cancelled before it was finished.")
+        return _png(job.artwork, request), recipe.model_dump(mode="json")
+
+    async def timeline(request: gr.Request, artwork: str) -> dict[str, object]:
+        """Describe the timeline of a picture: its recipe, every step's numbers, where its sheets are.
+
+        Waits for it where the picture has only just been painted.
+        """
+        artist = artist_of(studio, request) or studio.artists.guest()
+        try:
+            studio.gallery.get(artwork, artist.id)
+            if painted := studio.jobs.get(artwork):
+                with studio.jobs.watch(painted.group) as watch:
+                    while not studio.jobs.closed:
+                        watch.clear()
+                        job = studio.jobs.get(artwork)
+                        if job is None or job.settled:
+                            break
+                        await watch.wait(_LOOK_AGAIN_S)
+            return studio.timeline(artwork, artist.id)
+        except (BadInput, LookupError) as error:
+            raise _refusal(str(error)) from None
+
+    gr.api(paint, api_name="paint", concurrency_limit=None)
+    gr.api(timeline, api_name="timeline", concurrency_limit=None)
+
+
+def _png(artwork: str, request: gr.Request) -> FileData:
+    """Point a client to a picture under the studio's own address, which asks who is asking.
+
+    A file that Gradio serves would be open to everybody; clients fetch from `url` what is called a stream.
+    """
+    base = str(request.request.base_url) if request.request else "/"
+    return FileData(path=f"{artwork}.png", url=f"{base}artworks/{artwork}.png", is_stream=True)
+
+
+def _refusal(sentence: str) -> gr.Error:
+    # What a caller may read; the server's log does not need a traceback of it.
+    return gr.Error(sentence, print_exception=False)

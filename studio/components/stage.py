@@ -1,0 +1,63 @@
+"""The stage: where a group of pictures is watched while it is painted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from pipelines.recipe import BadInput
+from studio.components.artworks import hang_on_request
+from studio.components.identity import named_artist_of
+from studio.components.script import Message, scripted
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
+
+_MARKUP = """
+<section class="stage" data-view="blank" data-state="rest" aria-label="Stage">
+  <div class="stage-wall">
+    <div class="stage-blank">
+      <div class="blank-canvas"><p>An empty canvas</p></div>
+      <div class="stage-beginning">
+        <p>Write what you would like to see, or begin from one of these.</p>
+        <div class="stage-ideas ideas"></div>
+      </div>
+    </div>
+    <div class="stage-screen"></div>
+    <div class="stage-sheet"></div>
+  </div>
+  <div class="stage-strip"></div>
+  <progress class="stage-progress" max="1" value="0" aria-label="Progress"></progress>
+  <div class="stage-bar">
+    <p class="stage-status" role="status"></p>
+    <div class="stage-actions"></div>
+  </div>
+  <p class="stage-note" hidden></p>
+  <p class="stage-model" role="status" hidden></p>
+</section>
+"""
+
+
+def stage(studio: Studio, examples: Sequence[Message]) -> gr.HTML:
+    """Build the stage; its value is `{"group": id}` of the pictures to follow."""
+
+    def cancel(message: Message, request: gr.Request) -> Message:
+        try:
+            studio.cancel(named_artist_of(studio, request).id, str(message.get("group", "")))
+        except (BadInput, LookupError) as error:
+            return {"sentence": str(error)}
+        return {}
+
+    def hang(message: Message, request: gr.Request) -> Message:
+        return hang_on_request(studio, message, request)
+
+    folder = studio.folder
+    return scripted(
+        "stage",
+        _MARKUP,
+        elem_id="stage",
+        server=[cancel, hang],
+        told={"width": folder.width, "height": folder.height, "examples": list(examples)},
+    )

@@ -1,0 +1,249 @@
+"""The finisher: turns frames into previews and runs into kept pictures, beside the painter."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DatabaseError
+
+from studio.files import DataDir, is_full_disk, remove_folder
+from studio.gallery import Gallery
+from studio.jobs import Job, Jobs
+from studio.sentences import NotFinite, sentence_for
+from studio.timelines import preview_images, webp_bytes, write_sheets
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipelines.denoising import Frame
+    from pipelines.models.sd import StableDiffusion
+    from pipelines.timeline import TimelineWriter
+
+log = logging.getLogger(__name__)
+
+# Sheets wait while pictures are painted, but never for ever: after so many live turns one batch is decoded.
+_LIVE_TURNS = 4
+_NO_TIMELINE_DISK_FULL = "There was no room on the disk for the timeline of this picture."
+_THE_END = object()
+_NO_TIMELINE = "The timeline of this picture could not be kept; the studio's log says why."
+
+
+@dataclass(eq=False)
+class _Canvas:
+    """What is still to be done for one job; only the finisher's thread looks inside `writer` and below."""
+
+    job: Job
+    frames: list[Frame] = field(default_factory=list)
+    latents: Tensor | None = None
+    writer: TimelineWriter | None = None
+    untimed: str = ""
+    previews: dict[int, bytes] = field(default_factory=dict)
+
+
+class Finisher:
+    """One thread that decodes: a preview a step, the finished picture, and then its timeline's sheets.
+
+    What artists wait for goes first: sheets are decoded a batch at a time, mostly when nothing is painted.
+    """
+
+    def __init__(self, jobs: Jobs, gallery: Gallery, data: DataDir) -> None:
+        self._jobs = jobs
+        self._gallery = gallery
+        self._data = data
+        self._work = threading.Condition()
+        self._waiting: dict[str, _Canvas] = {}
+        self._dropped: deque[str] = deque()
+        self._sheets: deque[tuple[str, Iterator[None]]] = deque()
+        self._model: StableDiffusion | None = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._finish_forever, name="finisher")
+
+    def start(self, model: StableDiffusion) -> None:
+        """Begin to work, with the model that has been loaded."""
+        self._model = model
+        try:
+            self._take_up(model)
+        except DatabaseError:
+            log.exception("timelines that an earlier studio left undrawn wait for the next start")
+        self._thread.start()
+
+    def _take_up(self, model: StableDiffusion) -> None:
+        """Line up the timelines of this model that were not drawn when the studio last closed."""
+        for artwork_id in self._gallery.without_timeline(model.folder.revision):
+            folder = self._data.timeline(artwork_id)
+            if (folder / "timeline.json").exists():
+                self._sheets.append((artwork_id, write_sheets(folder, model, {})))
+
+    def close(self) -> None:
+        """Stop after the turn it is in; what is left over is taken up at the next start."""
+        with self._work:
+            self._closing = True
+            self._work.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    # What the painter hands over
+
+    def begin(self, job: Job) -> None:
+        """Expect the frames of a job."""
+        with self._work:
+            self._waiting[job.id] = _Canvas(job)
+
+    def frame(self, job_id: str, frame: Frame) -> None:
+        """Take a frame: it is kept in the timeline and shown as a preview."""
+        with self._work:
+            canvas = self._waiting.get(job_id)
+            if canvas is not None:
+                canvas.frames.append(frame)
+                self._work.notify_all()
+
+    def finished(self, job_id: str, latents: Tensor) -> None:
+        """Take the final latents: they become the picture."""
+        with self._work:
+            canvas = self._waiting.get(job_id)
+            if canvas is not None:
+                canvas.latents = latents
+                self._work.notify_all()
+
+    def drop(self, job_id: str) -> None:
+        """Forget a job that was cancelled or failed, with what was written for it."""
+        with self._work:
+            if self._waiting.pop(job_id, None):
+                self._dropped.append(job_id)
+                self._work.notify_all()
+
+    # The thread
+
+    def _finish_forever(self) -> None:
+        import torch
+
+        live_turns = 0
+        with torch.inference_mode():
+            while True:
+                with self._work:
+                    while not (self._closing or self._dropped or self._next() or self._may_draw_sheets()):
+                        self._work.wait()
+                    if self._closing:
+                        return
+                    canvas = self._next()
+                    draw_sheets = self._may_draw_sheets() or live_turns >= _LIVE_TURNS
+                try:
+                    self._clear_dropped()
+                    if canvas is not None:
+                        self._live_turn(canvas)
+                        live_turns += 1
+                    if self._sheets and draw_sheets:
+                        self._sheet_turn()
+                        live_turns = 0
+                except Exception:
+                    log.exception("the finisher goes on")
+
+    def _may_draw_sheets(self) -> bool:
+        return bool(self._sheets) and not self._waiting
+
+    def _next(self) -> _Canvas | None:
+        """Choose the job that waits longest: each turn moves its job to the end of the line."""
+        return next((c for c in self._waiting.values() if c.frames or c.latents is not None), None)
+
+    def _clear_dropped(self) -> None:
+        """Remove what was written for dropped jobs, here, where nobody writes to it any more."""
+        while self._dropped:
+            remove_folder(self._data.timeline(self._dropped.popleft()))
+
+    def _live_turn(self, canvas: _Canvas) -> None:
+        """Show one job's newest preview, or finish it; a job that raises fails alone."""
+        job_id = canvas.job.id
+        with self._work:
+            if self._waiting.pop(job_id, None) is None:
+                return
+            self._waiting[job_id] = canvas
+            frames, canvas.frames = canvas.frames, []
+            latents = canvas.latents
+        try:
+            self._keep_frames(canvas, frames, last=latents is not None)
+            # When decoding is slower than painting only the newest is still of interest.
+            if frames:
+                self._show(canvas, frames[-1])
+            if latents is not None:
+                self._save(canvas, latents)
+        except Exception as error:
+            log.exception("job %s failed while it was finished", job_id)
+            self.drop(job_id)
+            self._clear_dropped()
+            self._jobs.fail(job_id, sentence_for(error))
+
+    def _keep_frames(self, canvas: _Canvas, frames: list[Frame], *, last: bool) -> None:
+        """Write frames to the timeline; without room for them, the picture goes on without a timeline."""
+        from pipelines.timeline import TimelineWriter
+
+        if canvas.untimed:
+            return
+        folder = self._data.timeline(canvas.job.id)
+        try:
+            if canvas.writer is None:
+                remove_folder(folder)  # of an earlier attempt, before a restart
+                canvas.writer = TimelineWriter(folder, canvas.job.recipe)
+            for frame in frames:
+                canvas.writer.add(frame)
+            if last:
+                canvas.writer.close()
+        except Exception as error:
+            log.exception("the timeline of job %s cannot be kept", canvas.job.id)
+            canvas.untimed = _no_timeline(error)
+            remove_folder(folder)
+
+    def _show(self, canvas: _Canvas, frame: Frame) -> None:
+        assert self._model is not None
+        preview = webp_bytes(preview_images(self._model, [frame.denoised])[0])
+        canvas.previews[frame.step] = preview
+        url = f"data:image/webp;base64,{base64.b64encode(preview).decode()}"
+        self._jobs.previewed(canvas.job.id, frame.step, url)
+
+    def _save(self, canvas: _Canvas, latents: Tensor) -> None:
+        """Decode, keep and list a picture, and line its timeline up for its sheets."""
+        from pipelines.latents import to_images
+
+        assert self._model is not None
+        job = canvas.job
+        if not bool(latents.isfinite().all()):
+            raise NotFinite
+        # Alone, not in a batch: the same recipe gives the same pixels in a busy studio.
+        image = to_images(self._model.decode(latents))[0]
+        if not self._jobs.claim(job.id):
+            self.drop(job.id)
+            return
+        self._gallery.keep(job.id, job.artist_id, job.recipe, image)
+        with self._work:
+            self._waiting.pop(job.id, None)
+        self._jobs.done(job.id)
+        if canvas.untimed:
+            self._jobs.settle(job.id, timeline_ready=False, note=canvas.untimed)
+        else:
+            sheets = write_sheets(self._data.timeline(job.id), self._model, canvas.previews)
+            self._sheets.append((job.id, sheets))
+
+    def _sheet_turn(self) -> None:
+        """Decode one more batch of the oldest timeline; finish it when that was the last."""
+        artwork_id, sheets = self._sheets[0]
+        ready, note = False, ""
+        try:
+            if next(sheets, _THE_END) is not _THE_END:
+                return
+            ready = self._gallery.timeline_is_ready(artwork_id)
+        except Exception as error:
+            note = _no_timeline(error)
+            log.exception("the timeline of picture %s could not be drawn", artwork_id)
+        self._sheets.popleft()
+        self._jobs.settle(artwork_id, timeline_ready=ready, note=note)
+        if not self._gallery.has(artwork_id):  # deleted meanwhile
+            remove_folder(self._data.timeline(artwork_id))
+
+
+def _no_timeline(error: Exception) -> str:
+    return _NO_TIMELINE_DISK_FULL if is_full_disk(error) else _NO_TIMELINE

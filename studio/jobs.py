@@ -1,0 +1,393 @@
+"""Jobs: recipes in time, as everybody sees them; the ones that have not ended also survive a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.exc import DatabaseError
+
+from pipelines.recipe import MAX_PICTURES, BadInput, Recipe, read_recipe
+from studio.gallery import NotHers
+from studio.index import ArtistRow, ArtworkRow, JobRow, StudioIndex, now
+from studio.sentences import refusing_when_full
+
+log = logging.getLogger(__name__)
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+_ENDED: dict[str, JobState] = {"done": "done", "failed": "failed", "cancelled": "cancelled"}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A recipe in time, at one moment.
+
+    `number` is the order in which jobs came, `ahead` how many of the artist's own pictures come first,
+    `step` how many of `steps` positions are behind it (0 of 0 before it begins). `previews` are
+    (step, data URL) of the predicted picture. `artwork` is set once it is saved and listed. `settled` says
+    that nothing more will happen to it, the timeline included. `version` grows with every change.
+    """
+
+    id: str
+    group: str
+    index: int
+    number: int
+    artist_id: str
+    recipe: Recipe
+    state: JobState = "queued"
+    ahead: int = 0
+    step: int = 0
+    steps: int = 0
+    previews: tuple[tuple[int, str], ...] = ()
+    sentence: str = ""
+    notes: tuple[str, ...] = ()
+    artwork: str | None = None
+    timeline_ready: bool = False
+    settled: bool = False
+    version: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is done, failed or cancelled."""
+        return self.state in _ENDED
+
+
+class Watch:
+    """Wakes one coroutine when a job changes. Clear, look, then wait: nothing is missed in between."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        """Wake the coroutine, from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._event.set)
+        except RuntimeError:
+            log.debug("a watch outlived its event loop")
+
+    def clear(self) -> None:
+        """Forget earlier changes: what is looked at now includes them."""
+        self._event.clear()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for a change; False when none came in time."""
+        try:
+            await asyncio.wait_for(self._event.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+
+class Jobs:
+    """Every job that is alive, the index behind it, and who watches.
+
+    Threads change jobs here and nowhere else. A job has one end: whoever comes second, a cancelling artist
+    or the picture being saved, changes nothing.
+    """
+
+    def __init__(self, index: StudioIndex, *, keep_live_s: float = 60) -> None:
+        self._index = index
+        self._keep_live_s = keep_live_s
+        self._changed = threading.Condition()
+        self._jobs: dict[str, Job] = {}
+        self._saving: set[str] = set()
+        self._settled_at: dict[str, float] = {}
+        self._unwritten: set[str] = set()
+        self._watches: dict[Watch, str] = {}
+        self._news = 0
+        self._closed = False
+
+    # What artists ask for
+
+    def add(self, artist_id: str, recipes: Sequence[Recipe]) -> str:
+        """Queue the pictures of one request.
+
+        Returns:
+            The id of their group.
+
+        Raises:
+            BadInput: none or too many pictures, an unknown artist, or no room to note them.
+        """
+        if not 1 <= len(recipes) <= MAX_PICTURES:
+            raise BadInput(f"Pictures must be 1 to {MAX_PICTURES} at once, not {len(recipes)}.", "pictures")
+        group = uuid.uuid4().hex
+        rows = [
+            JobRow(
+                id=uuid.uuid4().hex,
+                group_id=group,
+                position=position,
+                artist_id=artist_id,
+                state="queued",
+                created=now(),
+                recipe=recipe.model_dump_json(),
+            )
+            for position, recipe in enumerate(recipes)
+        ]
+        with refusing_when_full(), self._index.session.begin() as session:
+            if session.get(ArtistRow, artist_id) is None:
+                raise BadInput("Atelier does not know this artist. Please give your name again.", "name")
+            session.add_all(rows)
+        with self._changed:
+            for row in rows:
+                self._jobs[row.id] = _job(row)
+            self._tell({group})
+        return group
+
+    def cancel(self, artist_id: str, group: str) -> None:
+        """Cancel every picture of a group that has not ended; one being painted stops within a step.
+
+        Raises:
+            NotHers: she has no such group.
+        """
+        for job in self.of_group(artist_id, group):
+            self.end(job.id, "cancelled")
+
+    def of_group(self, artist_id: str, group: str) -> list[Job]:
+        """List the jobs of an artist's group, alive or from the index.
+
+        Raises:
+            NotHers: she has no such group.
+        """
+        jobs = self.live(group) or self._stored(group)
+        if not jobs or jobs[0].artist_id != artist_id:
+            raise NotHers("group of pictures")
+        return jobs
+
+    def live(self, group: str) -> list[Job]:
+        """List the jobs of a group that are still in memory, in their order; empty when none is."""
+        with self._changed:
+            jobs = [job for job in self._jobs.values() if job.group == group]
+            return [self._with_ahead(job) for job in sorted(jobs, key=lambda job: job.index)]
+
+    def active(self, artist_id: str) -> str | None:
+        """Find an artist's newest group that has not ended."""
+        with self._changed:
+            jobs = [job for job in self._jobs.values() if job.artist_id == artist_id and not job.ended]
+            return max(jobs, key=lambda job: job.number).group if jobs else None
+
+    def get(self, job_id: str) -> Job | None:
+        """Find a job that is still in memory."""
+        with self._changed:
+            return self._jobs.get(job_id)
+
+    def in_state(self, state: JobState) -> list[Job]:
+        """List the jobs in one state, oldest first."""
+        with self._changed:
+            return sorted((j for j in self._jobs.values() if j.state == state), key=lambda j: j.number)
+
+    def counts(self) -> dict[str, int]:
+        """Count the queued and the running jobs."""
+        return {"queued": len(self.in_state("queued")), "running": len(self.in_state("running"))}
+
+    def _with_ahead(self, job: Job) -> Job:
+        if job.state != "queued":
+            return job
+        hers = (j for j in self._jobs.values() if j.artist_id == job.artist_id and not j.ended)
+        return replace(job, ahead=sum(j.number < job.number for j in hers))
+
+    def _stored(self, group: str) -> list[Job]:
+        query = (
+            select(JobRow, ArtworkRow)
+            .outerjoin(ArtworkRow, ArtworkRow.id == JobRow.id)
+            .where(JobRow.group_id == group)
+            .order_by(JobRow.position)
+        )
+        with self._index.session() as session:
+            return [_job(row, artwork) for row, artwork in session.execute(query)]
+
+    # What the painter and the finisher report
+
+    def restore(self) -> int:
+        """Queue again, under their own ids, the jobs that had not ended when the studio stopped."""
+        unfinished = select(JobRow.group_id).where(JobRow.state == "queued")
+        with self._index.session() as session:
+            groups = session.scalars(unfinished.distinct()).all()
+        jobs = [job for group in groups for job in self._stored(group)]
+        with self._changed:
+            for job in jobs:
+                self._jobs[job.id] = job
+                if job.settled:
+                    self._settled_at[job.id] = time.monotonic()
+            self._tell(set(groups))
+        return sum(job.state == "queued" for job in jobs)
+
+    def start(self, job_id: str, notes: Sequence[str]) -> bool:
+        """Note that a job is being painted; False when it was cancelled meanwhile."""
+        return self._change(job_id, lambda job: replace(job, state="running", notes=tuple(notes)))
+
+    def stepped(self, job_id: str, step: int, steps: int) -> None:
+        """Note how far a job has come."""
+        self._change(job_id, lambda job: replace(job, step=step, steps=steps))
+
+    def previewed(self, job_id: str, step: int, url: str) -> None:
+        """Add a preview."""
+        self._change(job_id, lambda job: replace(job, previews=(*job.previews, (step, url))))
+
+    def claim(self, job_id: str) -> bool:
+        """Take a job to its end: it can no longer be cancelled. False when it was cancelled already."""
+        with self._changed:
+            job = self._jobs.get(job_id)
+            if job is None or job.ended:
+                return False
+            self._saving.add(job_id)
+            return True
+
+    def done(self, job_id: str) -> None:
+        """Note that a claimed job's picture is saved and listed (which wrote the job's row as well)."""
+        with self._changed:
+            self._saving.discard(job_id)
+        self._change(job_id, lambda job: replace(job, state="done", artwork=job.id))
+
+    def fail(self, job_id: str, sentence: str) -> None:
+        """End a job with the sentence that says why."""
+        with self._changed:
+            self._saving.discard(job_id)
+        self.end(job_id, "failed", sentence)
+
+    def end(self, job_id: str, state: Literal["failed", "cancelled"], sentence: str = "") -> None:
+        """End a job without a picture, unless it has ended or is being saved."""
+        with self._changed:
+            if job_id in self._saving:
+                return
+            ended = self._change(
+                job_id, lambda job: replace(job, state=state, sentence=sentence, settled=True)
+            )
+            if ended:
+                self._settled_at[job_id] = time.monotonic()
+                self._unwritten.add(job_id)
+        self.write_ends()
+
+    def settle(self, job_id: str, *, timeline_ready: bool, note: str = "") -> None:
+        """Note that a done job's timeline is there, or why it never will be."""
+        with self._changed:
+            job = self._jobs.get(job_id)
+            if job is None:
+                return
+            notes = (*job.notes, note) if note else job.notes
+            self._put(replace(job, timeline_ready=timeline_ready, notes=notes, settled=True))
+            self._settled_at[job_id] = time.monotonic()
+
+    def write_ends(self) -> None:
+        """Write ended jobs to the index; those that find the disk full are written at a later call."""
+        with self._changed:
+            ended = [self._jobs[job_id] for job_id in self._unwritten]
+        if not ended:
+            return
+        try:
+            with self._index.session.begin() as session:
+                for job in ended:
+                    row = session.scalar(select(JobRow).where(JobRow.id == job.id))
+                    if row is not None:
+                        row.state, row.sentence = job.state, job.sentence
+        except DatabaseError as error:
+            log.error("The ends of %d jobs wait to be written: %s", len(ended), error.orig)
+            return
+        with self._changed:
+            self._unwritten.difference_update(job.id for job in ended)
+
+    def forget_settled(self) -> None:
+        """Let go of groups that settled a while ago; they are read from the index from then on."""
+        limit = time.monotonic() - self._keep_live_s
+        with self._changed:
+            kept = {
+                job.group
+                for job in self._jobs.values()
+                if job.id in self._unwritten or self._settled_at.get(job.id, limit) >= limit
+            }
+            for job in [job for job in self._jobs.values() if job.group not in kept]:
+                del self._jobs[job.id]
+                self._settled_at.pop(job.id, None)
+
+    @property
+    def news(self) -> int:
+        """How many changes there have been."""
+        return self._news
+
+    def wait(self, news: int, timeout_s: float) -> None:
+        """Wait until there are more changes than `news`, or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._news > news, timeout_s)
+
+    def _change(self, job_id: str, change: Callable[[Job], Job]) -> bool:
+        """Change a job that has not ended; False when it has."""
+        with self._changed:
+            job = self._jobs.get(job_id)
+            if job is None or job.ended:
+                return False
+            self._put(change(job))
+            return True
+
+    def _put(self, job: Job) -> None:
+        changed = [job]
+        if job.ended and not self._jobs[job.id].ended:
+            # Her queued pictures have one less ahead of them now.
+            hers = (other for other in self._jobs.values() if other.artist_id == job.artist_id)
+            changed += [other for other in hers if other.state == "queued" and other.id != job.id]
+        for other in changed:
+            self._jobs[other.id] = replace(other, version=other.version + 1)
+        self._tell({other.group for other in changed})
+
+    def _tell(self, groups: set[str]) -> None:
+        """Wake the threads that wait, and whoever watches one of these groups."""
+        self._news += 1
+        self._changed.notify_all()
+        for watch, group in self._watches.items():
+            if group in groups:
+                watch.wake()
+
+    # Who watches
+
+    @contextmanager
+    def watch(self, group: str) -> Generator[Watch]:
+        """Watch every change of a group, from a coroutine."""
+        watch = Watch()
+        with self._changed:
+            self._watches[watch] = group
+        try:
+            yield watch
+        finally:
+            with self._changed:
+                del self._watches[watch]
+
+    @property
+    def watched(self) -> int:
+        """How many coroutines watch."""
+        with self._changed:
+            return len(self._watches)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the studio is closing: streams end, jobs stay queued for the next start."""
+        return self._closed
+
+    def close(self) -> None:
+        """Wake everybody who waits, for good."""
+        with self._changed:
+            self._closed = True
+            self._tell(set(self._watches.values()))
+
+
+def _job(row: JobRow, artwork: ArtworkRow | None = None) -> Job:
+    state = _ENDED.get(row.state, "queued")
+    return Job(
+        id=row.id,
+        group=row.group_id,
+        index=row.position,
+        number=row.number,
+        artist_id=row.artist_id,
+        recipe=read_recipe(row.recipe),
+        state=state,
+        sentence=row.sentence,
+        artwork=artwork.id if artwork else None,
+        timeline_ready=artwork.has_timeline if artwork else False,
+        settled=state != "queued",
+    )

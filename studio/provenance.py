@@ -1,0 +1,134 @@
+"""What a PNG says about itself: the widely read infotext, and the whole recipe.
+
+`parameters` is the text that other studios and picture sites read; `atelier_recipe` is the recipe's JSON,
+from which the same picture can be painted again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from pipelines.recipe import BadInput, Recipe, read_recipe
+from studio.files import write_file
+
+INFOTEXT_CHUNK = "parameters"
+RECIPE_CHUNK = "atelier_recipe"
+
+_NEGATIVE = "Negative prompt: "
+_KARRAS = " Karras"
+_MODEL_HASH_DIGITS = 8
+# A value is quoted JSON, or runs to the next comma.
+_PARAMETER = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_MUST_QUOTE = re.compile(r'[,:\r\n]|^["\s]|\s$')
+
+
+def infotext(recipe: Recipe) -> str:
+    """Write a recipe as infotext: the prompt, the negative prompt if there is one, a line of parameters."""
+    lines = [recipe.prompt] if recipe.prompt else []
+    if recipe.negative_prompt:
+        lines.append(_NEGATIVE + recipe.negative_prompt)
+    lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in _parameters(recipe).items()))
+    return "\n".join(lines)
+
+
+def read_infotext(text: str) -> dict[str, str]:
+    """Read infotext back: `Prompt`, `Negative prompt` and every parameter, all as text.
+
+    A prompt that has a line beginning with "Negative prompt: " cannot be told from a negative prompt: that is
+    how infotext is, and why `atelier_recipe` is what replays are painted from.
+    """
+    prompts, _, parameters = text.rpartition("\n")
+    if prompts.startswith(_NEGATIVE):
+        prompt, negative = "", prompts.removeprefix(_NEGATIVE)
+    else:
+        prompt, _, negative = prompts.partition("\n" + _NEGATIVE)
+    found = {"Prompt": prompt, "Negative prompt": negative}
+    for match in _PARAMETER.finditer(parameters):
+        found[match[1]] = str(json.loads(match[2])) if match[2].startswith('"') else match[2].strip()
+    return found
+
+
+def _parameters(recipe: Recipe) -> dict[str, str]:
+    sampler = recipe.sampler.removesuffix(_KARRAS)
+    parameters = {"Steps": str(recipe.num_inference_steps), "Sampler": sampler}
+    if sampler != recipe.sampler:
+        parameters["Schedule type"] = _KARRAS.strip()
+    return parameters | {
+        "CFG scale": repr(recipe.guidance_scale).removesuffix(".0"),
+        "Seed": str(recipe.seed),
+        "Size": f"{recipe.width}x{recipe.height}",
+        "Model hash": recipe.model_revision[:_MODEL_HASH_DIGITS],
+        "Model": recipe.model,
+        "RNG": "CPU",
+        "Version": version("atelier"),
+    }
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if _MUST_QUOTE.search(value) else value
+
+
+def png_bytes(image: Image.Image, recipe: Recipe) -> bytes:
+    """Encode an RGB image as a PNG that carries its recipe, in these two text chunks and no other."""
+    chunks = PngImagePlugin.PngInfo()
+    # Pillow writes tEXt where Latin-1 is enough and iTXt (UTF-8) for every other alphabet.
+    chunks.add_text(INFOTEXT_CHUNK, infotext(recipe))
+    chunks.add_text(RECIPE_CHUNK, recipe.model_dump_json())
+    stream = io.BytesIO()
+    image.save(stream, "PNG", pnginfo=chunks)
+    return stream.getvalue()
+
+
+def save_png(path: Path, image: Image.Image, recipe: Recipe) -> None:
+    """Save a picture with its recipe, whole or not at all.
+
+    Raises:
+        OSError: disk full and the like.
+    """
+    write_file(path, png_bytes(image, recipe))
+
+
+def read_png_text(path: Path) -> dict[str, str]:
+    """Read every text chunk of a PNG.
+
+    Raises:
+        BadInput: no such file, not a PNG, or damaged.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if not isinstance(image, PngImagePlugin.PngImageFile):
+                raise BadInput(f"{path} is not a PNG.", "image")
+            image.load()  # a file cut short shows itself only when its pixels are read
+            return {name: str(text) for name, text in image.text.items()}
+    except FileNotFoundError:
+        raise BadInput(f"There is no file {path}. Give a PNG that Atelier painted.", "image") from None
+    except UnidentifiedImageError:
+        raise BadInput(f"{path} is not a PNG. Give a PNG that Atelier painted.", "image") from None
+    except IsADirectoryError:
+        raise BadInput(f"{path} is a folder. Give a PNG that Atelier painted.", "image") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{path} is damaged and cannot be read ({error}).", "image") from None
+
+
+def read_png_recipe(path: Path) -> Recipe:
+    """Read the recipe that a PNG carries.
+
+    Raises:
+        BadInput: not a PNG, damaged, without a recipe, or with one that this Atelier cannot read.
+    """
+    text = read_png_text(path).get(RECIPE_CHUNK)
+    if text is None:
+        raise BadInput(
+            f"{path} carries no Atelier recipe (no {RECIPE_CHUNK} chunk). Give a PNG as Atelier saved it: "
+            "pictures that were sent through a chat or edited lose what they carry.",
+            "image",
+        )
+    return read_recipe(text)

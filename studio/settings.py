@@ -1,0 +1,35 @@
+"""How a studio was started."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.models.find import EMBEDDED
+
+
+def default_data_dir() -> Path:
+    """Where pictures are kept when nothing else is said: the user's own data folder (XDG)."""
+    home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(home) / "atelier"
+
+
+class Settings(BaseModel):
+    """One studio's settings; frozen once it is started.
+
+    `model` is a name or a path; `database_url` an SQLAlchemy URL, or empty for `index.sqlite` in the data
+    directory; `runs_per_artist` how many of her pictures are painted side by side, or 0 to let the device
+    decide; `keep_live_s` how long a finished group keeps its previews in memory.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=7860, ge=0, le=65535)
+    data_dir: Path = Field(default_factory=default_data_dir)
+    model: str = EMBEDDED
+    database_url: str = ""
+    runs_per_artist: int = Field(default=0, ge=0)
+    keep_live_s: float = Field(default=60, ge=0)

@@ -1,0 +1,159 @@
+"""The studio: everything behind the page, assembled once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from pipelines.models.find import find_model
+from pipelines.recipe import BadInput, Recipe
+from studio.artists import Artists
+from studio.files import DataDir, Lock, remove_folder
+from studio.finishing import Finisher
+from studio.gallery import Gallery
+from studio.jobs import Job, Jobs
+from studio.queue import JobQueue, ModelState
+from studio.rebuild import open_index
+from studio.sentences import refusing_when_full
+from studio.settings import Settings
+from studio.timelines import LAYERS, describe_timeline
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT_S = 15.0
+
+
+class Studio:
+    """A studio on one data directory with one model; nothing is painted before `start`.
+
+    Use it as a context manager, or `start` and `close` it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the data directory and find the model, without loading it.
+
+        Raises:
+            BadInput: the data directory cannot be written or is in use, or there is no such model.
+        """
+        self.settings = settings
+        self.folder = find_model(settings.model)
+        self._data = DataDir(settings.data_dir.expanduser().absolute())
+        self._data.prepare()
+        with ExitStack() as opened, refusing_when_full():
+            self._lock = opened.enter_context(Lock(self._data))
+            self._index = open_index(self._data, settings.database_url)
+            opened.callback(self._index.close)
+            self.artists = Artists(self._index, self._data)
+            self.gallery = Gallery(self._index, self._data)
+            self.jobs = Jobs(self._index, keep_live_s=settings.keep_live_s)
+            self._finisher = Finisher(self.jobs, self.gallery, self._data)
+            self.queue = JobQueue(
+                self.jobs, self._finisher, self.folder, runs_per_artist=settings.runs_per_artist
+            )
+            self.artists.guest()
+            again = self.jobs.restore()
+            self._sweep()
+            opened.pop_all()  # all went well: from here on `close` lets go of it
+        if again:
+            log.info("%d pictures are queued again", again)
+
+    @property
+    def model_state(self) -> ModelState:
+        """How far the model is."""
+        return self.queue.model_state
+
+    def start(self) -> None:
+        """Begin to load the model, then to paint."""
+        self.queue.start()
+
+    def close(self) -> None:
+        """Stop painting between two steps; unfinished jobs come again at the next start."""
+        self.jobs.close()
+        self.queue.close()
+        self._finisher.close()
+        self.jobs.write_ends()
+        self._index.close()
+        self._lock.close()
+
+    def __enter__(self) -> Studio:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def submit(self, artist_id: str, recipes: Sequence[Recipe]) -> str:
+        """Queue pictures, also while the model is still loading.
+
+        Returns:
+            The id of their group.
+
+        Raises:
+            BadInput: none or too many pictures, a sampler this model does not follow, an unknown artist, or a
+                full disk.
+        """
+        for recipe in recipes:
+            self.folder.check_sampler(recipe.sampler)
+        return self.jobs.add(artist_id, recipes)
+
+    def cancel(self, artist_id: str, group: str) -> None:
+        """Cancel what has not ended of an artist's group.
+
+        Raises:
+            NotHers: she has no such group.
+        """
+        self.jobs.cancel(artist_id, group)
+
+    async def finished(self, artist_id: str, group: str) -> list[Job]:
+        """Wait until every picture of a group is done, failed or cancelled.
+
+        Returns:
+            The jobs as they are then; earlier when the studio closes.
+
+        Raises:
+            NotHers: she has no such group.
+        """
+        with self.jobs.watch(group) as watch:
+            while True:
+                watch.clear()
+                jobs = self.jobs.of_group(artist_id, group)
+                if self.jobs.closed or all(job.ended for job in jobs):
+                    return jobs
+                await watch.wait(_HEARTBEAT_S)
+
+    def timeline(self, artwork_id: str, artist_id: str) -> dict[str, object]:
+        """Describe the timeline of a picture that an artist may see, as `GET /timelines/{id}` does.
+
+        Raises:
+            NotHers: there is no such picture for her.
+            BadInput: the picture has no timeline, or not yet.
+        """
+        self._check_timeline(artwork_id, artist_id)
+        return describe_timeline(self._data.timeline(artwork_id), artwork_id)
+
+    def sheet(self, artwork_id: str, artist_id: str, layer: str) -> Path:
+        """Find one layer's sheet of tiles of a timeline that an artist may see.
+
+        Raises:
+            NotHers: there is no such picture for her.
+            BadInput: the picture has no timeline, not yet, or no such layer.
+        """
+        self._check_timeline(artwork_id, artist_id)
+        if layer not in LAYERS:
+            raise BadInput(f"A timeline has the layers {' and '.join(LAYERS)}, not {layer}.", "layer")
+        return self._data.timeline(artwork_id) / f"{layer}.webp"
+
+    def _check_timeline(self, artwork_id: str, artist_id: str) -> None:
+        if not self.gallery.get(artwork_id, artist_id).has_timeline:
+            raise BadInput("This picture has no timeline, or its timeline is still being drawn.", "timeline")
+
+    def _sweep(self) -> None:
+        """Remove timelines that belong to no picture and to no job that will be painted again."""
+        for folder in self._data.timelines.iterdir():
+            if not self.gallery.has(folder.name) and self.jobs.get(folder.name) is None:
+                remove_folder(folder)

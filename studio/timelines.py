@@ -1,0 +1,165 @@
+"""A kept timeline as the scrubber shows it: one sheet of tiles a layer, and the numbers of every step."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from PIL import Image
+
+from pipelines.recipe import Recipe
+from studio.files import write_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipelines.models.sd import StableDiffusion
+
+Layer = Literal["latents", "denoised"]
+LAYERS: tuple[Layer, ...] = get_args(Layer)
+
+# Browsers refuse to draw much larger pictures; WebP itself ends at 16383.
+MAX_SHEET_SIDE_PX = 8192
+_WEBP_QUALITY = 80
+_WEBP_METHOD = 3  # half the time of the default for a few percent in size
+# Decoded at once on an accelerator: enough to be quick on small pictures, without a memory peak on large
+# ones. On a CPU a picture takes the same time alone, and alone keeps live previews waiting least.
+_DECODED_AT_ONCE = 8
+_DECODED_AT_ONCE_PX = 4 * 512 * 512
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """How tiles lie on a sheet: row by row, from the left; sides in pixels."""
+
+    count: int
+    columns: int
+    tile_width: int
+    tile_height: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the whole sheet."""
+        return self.columns * self.tile_width, math.ceil(self.count / self.columns) * self.tile_height
+
+    def place(self, tile: int) -> tuple[int, int]:
+        """Left and top of a tile."""
+        row, column = divmod(tile, self.columns)
+        return column * self.tile_width, row * self.tile_height
+
+
+def sheet_for(count: int, *, width: int, height: int) -> Sheet:
+    """Lay out `count` pictures so that they are shrunk least and no side passes `MAX_SHEET_SIDE_PX`."""
+
+    def scale(columns: int) -> float:
+        rows = math.ceil(count / columns)
+        return min(1.0, MAX_SHEET_SIDE_PX / (columns * width), MAX_SHEET_SIDE_PX / (rows * height))
+
+    def longest_side(columns: int) -> int:
+        return max(columns * width, math.ceil(count / columns) * height)
+
+    columns = max(range(1, count + 1), key=lambda n: (scale(n), -longest_side(n)))
+    shrunk = scale(columns)
+    return Sheet(count, columns, max(1, int(width * shrunk)), max(1, int(height * shrunk)))
+
+
+def decoded_at_once(recipe: Recipe, device: str) -> int:
+    """How many pictures of this size are decoded in one call."""
+    if device == "cpu":
+        return 1
+    return max(1, min(_DECODED_AT_ONCE, _DECODED_AT_ONCE_PX // (recipe.width * recipe.height)))
+
+
+def webp_bytes(image: Image.Image) -> bytes:
+    """Encode an image as WebP, for looking at."""
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", quality=_WEBP_QUALITY, method=_WEBP_METHOD)
+    return stream.getvalue()
+
+
+def is_complete(folder: Path) -> bool:
+    """Tell whether a timeline's numbers and sheets are all there."""
+    names = ["timeline.json", *(f"{layer}.webp" for layer in LAYERS)]
+    return all((folder / name).exists() for name in names)
+
+
+def write_sheets(folder: Path, model: StableDiffusion, previews: Mapping[int, bytes]) -> Iterator[None]:
+    """Write both sheets of a finished timeline, pausing after each batch of decoded pictures.
+
+    Args:
+        folder: with its frames and `timeline.json`.
+        model: decodes them.
+        previews: predicted pictures that were decoded already, as WebP, by step.
+
+    Yields:
+        Nothing, wherever something more urgent may come between.
+
+    Raises:
+        BadInput: a frame is missing or damaged.
+        OSError: the disk is full and the like.
+    """
+    from pipelines.timeline import read_timeline
+
+    timeline = read_timeline(folder)
+    recipe, steps = timeline.recipe, range(len(timeline.steps))
+    sheet = sheet_for(len(steps), width=recipe.width, height=recipe.height)
+    for layer in LAYERS:
+        image = Image.new("RGB", sheet.size)
+        known = previews if layer == "denoised" else {}
+        for step in steps:
+            if step in known:
+                with Image.open(io.BytesIO(known[step])) as preview:
+                    _put(image, sheet, step, preview.convert("RGB"))
+        unknown = [step for step in steps if step not in known]
+        size = decoded_at_once(recipe, model.device.type)
+        for start in range(0, len(unknown), size):
+            batch = unknown[start : start + size]
+            frames = [timeline.frame(step) for step in batch]
+            latents = [frame.denoised if layer == "denoised" else frame.noisy for frame in frames]
+            for step, picture in zip(batch, preview_images(model, latents), strict=True):
+                _put(image, sheet, step, picture)
+            yield
+        write_file(folder / f"{layer}.webp", webp_bytes(image))
+        yield
+
+
+def preview_images(model: StableDiffusion, latents: list[Tensor]) -> list[Image.Image]:
+    """Decode latents, each (1, C, h, w), in one quick call, to be looked at and not to be kept."""
+    import torch
+
+    from pipelines.latents import to_images
+
+    return to_images(model.preview(torch.cat(latents).to(model.device)))
+
+
+def _put(sheet_image: Image.Image, sheet: Sheet, step: int, picture: Image.Image) -> None:
+    size = (sheet.tile_width, sheet.tile_height)
+    shrunk = picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+    sheet_image.paste(shrunk, sheet.place(step))
+
+
+def describe_timeline(folder: Path, artwork_id: str) -> dict[str, object]:
+    """Describe a finished timeline to the scrubber: its recipe, steps, tiles and where its sheets are.
+
+    Raises:
+        BadInput: its numbers cannot be read.
+    """
+    from pipelines.timeline import read_timeline
+
+    timeline = read_timeline(folder)
+    recipe = timeline.recipe
+    sheet = sheet_for(len(timeline.steps), width=recipe.width, height=recipe.height)
+    return {
+        "artwork": artwork_id,
+        "recipe": recipe.model_dump(mode="json"),
+        "steps": [step.model_dump() for step in timeline.steps],
+        "tile": {"width": sheet.tile_width, "height": sheet.tile_height},
+        "columns": sheet.columns,
+        "count": sheet.count,
+        "layers": {layer: f"/timelines/{artwork_id}/{layer}.webp" for layer in LAYERS},
+        "picture": f"/artworks/{artwork_id}.png",
+    }

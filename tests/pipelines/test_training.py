@@ -1,0 +1,239 @@
+"""Training: captions, formats and weights by the piece, and one toy run from pack to picture."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import random
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from typer.testing import CliRunner
+
+from pipelines.training.arrangement import COLOURS, arrange
+from pipelines.training.captions import Facts, clean_title, common_words, compose_caption, title_tags
+from pipelines.training.cli import train_app
+from pipelines.training.clock import Budget, learning_rate_scale
+from pipelines.training.diffusion import min_snr_weight, v_prediction_target
+from pipelines.training.pack import (
+    FORMATS,
+    STYLE_SHARES,
+    Format,
+    choose_format,
+    is_validation,
+    picture_weights,
+    plan_rows,
+    read_shards,
+)
+from pipelines.training.quality import psnr, ssim
+
+TITLES = ("ship in a storm", "bosphorus by moonlight", "portrait of an old man", "view of the harbour")
+
+
+def _image(index: int, size: tuple[int, int], mode: str) -> bytes:
+    pixels = np.random.default_rng(index).integers(0, 255, (6, 6, len(mode)), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(stream, "webp")
+    return stream.getvalue()
+
+
+def _fields(index: int) -> dict[str, object]:
+    if index % 4 == 0:
+        return {"source": "emoji-3d", "style": "3d render", "title": "cat face", "keywords": ["animal", ":("],
+                "genre": "icon", "width": 64, "height": 64}  # fmt: skip
+    if index % 4 == 1:
+        return {"source": "pomology", "style": "botanical watercolour", "title": "pear", "width": 44,
+                "height": 56, "genre": "botanical illustration", "palette": ["white"]}  # fmt: skip
+    return {"source": "painting", "style": "romanticism", "artist": f"Painter {index % 3}",
+            "title": TITLES[index % len(TITLES)], "genre": "landscape", "palette": ["navy", "grey"],
+            "brightness": "dark", "width": 222 if index % 2 else 160, "height": 160}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data pack of forty small pictures in two shards."""
+    folder = tmp_path_factory.mktemp("pack")
+    for shard in range(2):
+        with tarfile.open(folder / f"art-{shard:03d}.tar", "w") as tar:
+            for index in range(shard * 20, shard * 20 + 20):
+                fields = _fields(index)
+                size = int(str(fields["width"])), int(str(fields["height"]))
+                image = _image(index, size, "RGBA" if fields["source"] == "emoji-3d" else "RGB")
+                for suffix, content in (("json", json.dumps(fields).encode()), ("webp", image)):
+                    member = tarfile.TarInfo(f"{index:06d}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return folder
+
+
+def test_title_is_cleaned_of_what_no_picture_shows() -> None:
+    assert (
+        clean_title("Landscape with Alphonse Daudet s windmill")
+        == "landscape with alphonse daudet's windmill"
+    )
+    assert clean_title("water lilies 26") == "water lilies"
+    assert clean_title("Nihonbashiōdenma-chō, Chūō") == "nihonbashiodenma-cho, chuo"
+    assert clean_title("pincian hill rome also known as afternoon") == "pincian hill rome"
+
+
+def test_tags_are_common_words_and_what_they_hint_at() -> None:
+    common = common_words(["ship in a storm", "ship at sea", "a ship", "the ship of josina"])
+    assert common == {"ship"}
+    assert title_tags("the ship of josina", common) == ["ship", "seascape"]
+
+
+def test_captions_name_only_facts_and_differ() -> None:
+    facts = Facts.from_json(_fields(2))
+    common = frozenset({"portrait", "man"})
+    captions = {compose_caption(facts, common, random.Random(seed)) for seed in range(200)}
+    assert len(captions) > 60
+    assert all(captions)
+    assert any(caption == "romanticism" for caption in captions)
+    assert not any("painter 1" in caption for caption in captions)
+    assert all(caption == caption.lower() for caption in captions)
+
+
+def test_caption_names_the_ground_of_an_emoji() -> None:
+    facts = Facts.from_json(_fields(0))
+    assert facts.keywords == ("animal",)
+    captions = [compose_caption(facts, frozenset(), random.Random(seed), "olive") for seed in range(80)]
+    assert any("on an olive background" in caption for caption in captions)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((222, 160), "224x160"), ((222, 110), "224x160"), ((160, 222), "160x224"), ((222, 200), "192x192")],
+)
+def test_picture_goes_to_the_format_that_crops_it_least(size: tuple[int, int], expected: str) -> None:
+    assert choose_format(*size).name == expected
+
+
+def test_formats_divide_by_eight_and_hold_about_the_same_area() -> None:
+    for shape in FORMATS:
+        assert shape.width % 8 == shape.height % 8 == 0
+        assert math.isclose(shape.width * shape.height, 192 * 192, rel_tol=0.03)
+
+
+def test_arrangement_fills_the_format() -> None:
+    rng = random.Random(0)
+    image = Image.new("RGB", (222, 150), (10, 200, 30))
+    arranged, ground = arrange(image, source="painting", width=224, height=160, rng=rng)
+    assert (arranged.size, ground) == ((224, 160), "")
+    assert np.asarray(arranged).reshape(-1, 3).std(axis=0).max() == 0
+    arranged, ground = arrange(
+        Image.new("RGBA", (64, 64), (0, 0, 0, 0)), source="emoji-3d", width=160, height=224, rng=rng
+    )
+    assert arranged.size == (160, 224)
+    assert ground in COLOURS
+    arranged, ground = arrange(image, source="pomology", width=192, height=192, rng=rng)
+    assert np.abs(np.asarray(arranged).astype(int) - [10, 200, 30]).max() <= 1
+
+
+def test_held_out_pictures_are_planned_once_and_never_drawn(pack: Path) -> None:
+    entries = read_shards(pack)
+    held_out = [entry for entry in entries if is_validation(entry.key)]
+    assert 0 < len(held_out) < 8
+    weights = picture_weights(entries)
+    assert not weights.keys() & {entry.key for entry in held_out}
+    assert all(len(plan_rows(entry)) == 1 for entry in held_out)
+    assert math.isclose(sum(weights.values()), 1.0)
+    emoji = sum(weights[entry.key] for entry in entries if entry.key in weights and int(entry.key) % 4 == 0)
+    assert math.isclose(emoji, STYLE_SHARES["3d render"])
+
+
+def test_folder_without_shards_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        train_app, ["all", "--data", str(tmp_path), "--output", str(tmp_path / "out"), "--max-steps", "1"]
+    )
+    assert result.exit_code == 2
+    assert "no .tar shard in" in result.output
+
+
+def test_run_without_a_limit_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    result = CliRunner().invoke(train_app, ["all", "--data", str(tmp_path), "--output", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "--minutes" in result.output
+
+
+def test_v_prediction_is_undone_by_its_own_equation() -> None:
+    latents, noise = torch.randn(3, 8, 4, 4), torch.randn(3, 8, 4, 4)
+    alpha_bar = torch.tensor([0.9, 0.5, 0.001])
+    noisy, target = v_prediction_target(latents, noise, alpha_bar)
+    signal, spread = alpha_bar.sqrt().view(-1, 1, 1, 1), (1 - alpha_bar).sqrt().view(-1, 1, 1, 1)
+    torch.testing.assert_close(signal * noisy - spread * target, latents)
+
+
+def test_min_snr_weight_follows_the_paper_and_its_floor() -> None:
+    alpha_bar = torch.tensor([0.5, 0.99])
+    expected = torch.tensor([1.0 / 2.0, 5.0 / 100.0])
+    torch.testing.assert_close(min_snr_weight(alpha_bar, 5.0), expected)
+    assert min_snr_weight(torch.tensor([0.001]), 5.0, 0.1).item() > 0.1
+
+
+def test_learning_rate_warms_up_holds_and_ends_annealed() -> None:
+    assert learning_rate_scale(0.0, 0, warmup_steps=10) == pytest.approx(0.1)
+    assert learning_rate_scale(0.5, 100, warmup_steps=10) == 1.0
+    assert learning_rate_scale(1.0, 100, warmup_steps=10) == pytest.approx(0.01)
+    budget = Budget(minutes=None, max_steps=4)
+    assert [budget.progress(step) for step in range(5)] == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_quality_of_a_picture_with_itself() -> None:
+    pixels = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert psnr(pixels, pixels).min() > 90
+    torch.testing.assert_close(ssim(pixels, pixels), torch.ones(2))
+    assert psnr(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.2)).item() == pytest.approx(
+        20.0, abs=0.01
+    )
+
+
+def test_toy_training_resumes_exports_and_paints(pack: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    where = ["--data", str(pack), "--output", str(tmp_path / "run"), "--size", "toy", "--workers", "1"]
+    result = runner.invoke(train_app, ["all", *where, "--max-steps", "4"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    result = runner.invoke(
+        train_app, ["diffusion", *where, "--max-steps", "6", "--resume"], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = [line for line in log if "loss" in line]
+    assert all(math.isfinite(line["loss"]) for line in losses)
+    assert [line["step"] for line in losses if line["stage"] == "autoencoder"] == [1, 2, 3, 4]
+    assert [line["step"] for line in losses if line["stage"] == "diffusion"] == [1, 2, 3, 4, 5, 6]
+    assert any("psnr_db" in line for line in log)
+    assert any(math.isfinite(line["validation_loss"]) for line in log if "validation_loss" in line)
+    with Image.open(tmp_path / "run" / "sheets" / "diffusion-000006.png") as sheet:
+        assert sheet.height == sum(shape.height for shape in FORMATS)
+
+    model = tmp_path / "model"
+    arguments = ["export", "--output", str(tmp_path / "run"), "--model", str(model)]
+    assert runner.invoke(train_app, [*arguments, "--size", "toy"], catch_exceptions=False).exit_code == 0
+    refused = runner.invoke(train_app, arguments, catch_exceptions=False)
+    assert refused.exit_code == 2
+    assert "--size" in refused.output
+    assert "_name_or_path" not in json.loads((model / "vae" / "config.json").read_text())
+
+    further = ["diffusion", *where, "--initial", str(model), "--max-steps", "1"]
+    further[further.index(str(tmp_path / "run"))] = str(tmp_path / "further")
+    missing = runner.invoke(train_app, [*further[:-4], "--max-steps", "1"], catch_exceptions=False)
+    assert missing.exit_code == 2
+    assert "no autoencoder in" in missing.output
+    assert runner.invoke(train_app, further, catch_exceptions=False).exit_code == 0
+
+    pipeline = StableDiffusionPipeline.from_pretrained(str(model), dtype=torch.float32)
+    assert isinstance(pipeline, StableDiffusionPipeline)
+    pipeline.set_progress_bar_config(disable=True)
+    shape = Format(64, 48)
+    painted = pipeline(
+        "a ship, romanticism", width=shape.width, height=shape.height, num_inference_steps=2,
+        generator=torch.Generator().manual_seed(0), return_dict=False,
+    )[0]  # fmt: skip
+    assert painted[0].size == (64, 48)

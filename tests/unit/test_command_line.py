@@ -1,0 +1,122 @@
+"""The command line as a person types it: a real process, real files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.recipe import read_recipe
+from pipelines.timeline import read_timeline
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ["--num-inference-steps", "2", "--width", "64", "--height", "64"]
+
+
+def atelier(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "app.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_paint_keeps_the_recipe_and_replay_paints_it_again(tiny_folder: Path, tmp_path: Path) -> None:
+    first, again, frames = tmp_path / "new" / "a.png", tmp_path / "b.png", tmp_path / "frames"
+    done = atelier("paint", "a cat", "--model", tiny_folder, "--output", first, "--timeline", frames, *QUICK)
+    assert done.returncode == 0, done.stderr
+    with Image.open(first) as image:
+        assert image.size == (64, 64)
+        assert set(image.info) >= {"parameters", "atelier_recipe"}
+        recipe = read_recipe(image.info["atelier_recipe"])
+        assert image.info["parameters"].startswith("a cat\nSteps: 2, Sampler: DPM++ 2M, CFG scale: 7, Seed: ")
+    assert recipe.prompt == "a cat"
+    assert recipe.seed >= 0, "the seed drawn is the seed kept"
+    timeline = read_timeline(frames)
+    assert timeline.recipe == recipe
+    assert len(timeline.steps) == 2
+    done = atelier("replay", first, "--model", tiny_folder, "--output", again)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.asarray(Image.open(first)), np.asarray(Image.open(again)))
+
+
+def test_a_file_of_prompts_becomes_numbered_pictures(tiny_folder: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a cat\n\nkraków, światło\n", encoding="utf-8")
+    output = tmp_path / "out"
+    done = atelier("paint", "--prompts", prompts, "--output", output, "--model", tiny_folder, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in output.iterdir()) == ["00000.png", "00001.png"]
+    with Image.open(output / "00001.png") as image:
+        assert read_recipe(image.info["atelier_recipe"]).prompt == "kraków, światło"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--width", "193"], "Width must be a multiple of 8 from 64 to 2048 pixels, not 193 (192 would do)."),
+        (["--num-inference-steps", "0"], "Steps must be a whole number from 1 to 150, not 0."),
+        (["--guidance-scale", "-1"], "Guidance must be a number from 0 to 30, not -1."),
+        (["--seed", str(2**64)], f"or -1 to draw one, not {2**64}."),
+        (["--sampler", "Magic"], "There is no sampler called Magic. The samplers are DPM++ 2M,"),
+        (["--model", "nowhere"], "There is no model called nowhere"),
+        (["--seed"], "requires an argument"),
+        (["--no-such-option"], "No such option"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    output = tmp_path / "new" / "out.png"
+    done = atelier("paint", "a cat", "--output", output, *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert not output.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["paint", "--output", "x.png"], "Give either a prompt"),
+        (["paint", "a", "--output", "x.jpg"], "--output is a PNG file, such as x.png, not x.jpg."),
+        (["paint", "a", "--output", "/proc/nowhere/x.png"], "Nothing can be written to /proc/nowhere"),
+        (["paint", "--prompts", "missing.txt", "--output", "out"], "missing.txt cannot be read"),
+        (["paint", "x" * 10_000, "--output", "x.png"], "The prompt has 10,000 characters"),
+        (["replay", "README.md", "--output", "x.png"], "README.md is not a PNG"),
+        (["replay", "missing.png", "--output", "x.png"], "There is no file missing.png"),
+        (["--data-dir", "/proc/nowhere"], "/proc/nowhere"),
+        (["serve", "--port", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_every_command_refuses_in_a_sentence(arguments: list[str], sentence: str) -> None:
+    done = atelier(*arguments)
+    assert done.returncode == 2, done
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (ROOT / "x.png").exists()
+
+
+def test_doctor_finds_what_is_needed_and_what_is_missing(tiny_folder: Path, tmp_path: Path) -> None:
+    done = atelier("doctor", "--model", tiny_folder, "--data-dir", tmp_path)
+    assert done.returncode == 0, done.stdout
+    for what in ("torch", "gradio", "device", "model", "disk"):
+        assert f"ok   {what}: " in done.stdout
+    done = atelier("doctor", "--model", "nowhere", "--data-dir", tmp_path)
+    assert done.returncode == 1
+    assert "FAIL model: There is no model called nowhere" in done.stdout
+
+
+def test_bench_writes_its_rows(tiny_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+    done = atelier("bench", "--model", tiny_folder, "--rounds", "1", "--output", output)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(output.read_text())
+    assert [row["name"] for row in rows][:2] == ["picture", "picture, timeline kept"]
+    for row in rows:
+        assert set(row) == {"name", "model", "device", "artists", "ours_s", "plain_s", "ratio"}
+        assert row["ratio"] == pytest.approx(row["ours_s"] / row["plain_s"])
+    assert "Keeping the timeline costs" in done.stdout
