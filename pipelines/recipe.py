@@ -5,6 +5,7 @@ No torch at import: the page checks what an artist typed before torch has loaded
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 from collections.abc import Mapping
@@ -88,6 +89,11 @@ class Recipe(BaseModel):
             if mine != theirs:
                 raise ValueError("a branch has the model, width and height of the picture it leaves")
         return self
+
+    @property
+    def key(self) -> str:
+        """SHA-256 (64 hex digits) of the recipe: equal recipes have equal keys, on every machine."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def lineage(self) -> list[Recipe]:
         """List the recipes this one branched from, the first ancestor first, itself last."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DatabaseError
 
+from pipelines.recipe import BadInput, Recipe
 from studio.files import DataDir, is_full_disk, remove_folder
 from studio.gallery import Gallery
 from studio.jobs import Job, Jobs
@@ -19,9 +20,10 @@ from studio.sentences import NotFinite, sentence_for
 from studio.timelines import preview_images, webp_bytes, write_sheets
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from pipelines.denoising import Frame
+    from pipelines.denoising import Frame, Known
     from pipelines.models.sd import StableDiffusion
     from pipelines.timeline import TimelineWriter
 
@@ -87,6 +89,19 @@ class Finisher:
             self._work.notify_all()
         if self._thread.is_alive():
             self._thread.join()
+
+    def known(self, recipe: Recipe, device: torch.device) -> list[Known]:
+        """Read the steps that a branch need not paint again; none when its parent's timeline is gone."""
+        from pipelines.timeline import read_timeline
+
+        if recipe.branch is None:
+            return []
+        for artwork_id in self._gallery.painted(recipe.branch.parent):
+            try:
+                return read_timeline(self._data.timeline(artwork_id)).known(recipe.branch.step, device)
+            except (BadInput, IndexError) as error:
+                log.info("a branch is painted from its first step: %s", error)
+        return []
 
     # What the painter hands over
 

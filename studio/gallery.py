@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from PIL.Image import Image
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import Select, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from pipelines.recipe import Recipe, read_recipe
@@ -92,6 +92,25 @@ class Gallery:
             raise NotHers
         return path
 
+    def family(self, artwork_id: str, artist_id: str) -> list[Artwork]:
+        """List a picture's ancestors, siblings and descendants that an artist may see, oldest first.
+
+        Raises:
+            NotHers: the picture is not for her to see.
+        """
+        root = self.get(artwork_id, artist_id).recipe.lineage()[0].key
+        visible = or_(ArtworkRow.artist_id == artist_id, ArtworkRow.hung.is_not(None))
+        query = _artworks().where(ArtworkRow.root == root, visible)
+        with self._index.session() as session:
+            found = session.execute(query.order_by(ArtworkRow.created, ArtworkRow.id))
+            return [_artwork(row, name) for row, name in found]
+
+    def painted(self, recipe: Recipe) -> list[str]:
+        """List the ids of the pictures, whoever's, that this very recipe painted."""
+        query = select(ArtworkRow.id).where(ArtworkRow.key == recipe.key)
+        with self._index.session() as session:
+            return list(session.scalars(query))
+
     def hang(self, artwork_id: str, artist_id: str, hung: bool) -> Artwork:
         """Hang one of her own pictures on the wall, or take it down.
 
@@ -136,6 +155,7 @@ class Gallery:
             with self._index.session.begin() as session:
                 row = ArtworkRow(id=artwork_id, artist_id=artist_id, created=now(), has_timeline=False)
                 row.recipe = recipe.model_dump_json()
+                row.key, row.root = recipe.key, recipe.lineage()[0].key
                 session.merge(row)
                 job = session.scalar(select(JobRow).where(JobRow.id == artwork_id))
                 if job is not None:

@@ -52,7 +52,10 @@ class ArtistRow(Base):
 
 
 class ArtworkRow(Base):
-    """A kept picture; `hung` is the moment it was hung on the wall, if it is."""
+    """A kept picture; `hung` is the moment it was hung on the wall, if it is.
+
+    `key` is its recipe's, `root` that of the first ancestor it branched from: its own when it did not.
+    """
 
     __tablename__ = "artworks"
 
@@ -60,6 +63,8 @@ class ArtworkRow(Base):
     artist_id: Mapped[str] = mapped_column(ForeignKey("artists.id"))
     created: Mapped[datetime]
     recipe: Mapped[str]
+    key: Mapped[str] = mapped_column(index=True)
+    root: Mapped[str] = mapped_column(index=True)
     hung: Mapped[datetime | None] = mapped_column(index=True)
     has_timeline: Mapped[bool] = mapped_column(default=False)
 

@@ -161,7 +161,7 @@ class JobQueue:
         try:
             self._check_model(job.recipe)
             notes = _notes(model, job.recipe)
-            run = prompt_to_image(model, job.recipe)
+            run = prompt_to_image(model, job.recipe, self._finisher.known(job.recipe, model.device))
         except Exception as error:
             if not isinstance(error, BadInput):
                 log.exception("job %s could not begin", job.id)

@@ -104,6 +104,8 @@ def _read_picture(data: DataDir, picture: Path) -> ArtworkRow | None:
         artist_id=artist_id,
         created=_changed(picture),
         recipe=recipe.model_dump_json(),
+        key=recipe.key,
+        root=recipe.lineage()[0].key,
         hung=_changed(mark) if mark.exists() else None,
         has_timeline=is_complete(data.timeline(artwork_id)),
     )
