@@ -20,7 +20,7 @@ _TENSORS = ("latents", "denoised", "model_output")
 
 
 class Step(BaseModel):
-    """The numbers of one step, as `Frame` has them."""
+    """The numbers of one step, as `Frame` has them; `change` is the RMS by which x_0 moved since the last."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,6 +28,7 @@ class Step(BaseModel):
     timestep: float
     sigma: float
     guidance_norm: float
+    change: float
     space: Space
 
 
@@ -52,6 +53,7 @@ class TimelineWriter:
         self._folder = folder
         self._recipe = recipe
         self._steps: list[Step] = []
+        self._before: Tensor | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, frame: Frame) -> None:
@@ -68,9 +70,11 @@ class TimelineWriter:
                 timestep=frame.timestep,
                 sigma=frame.sigma,
                 guidance_norm=frame.guidance_norm.item(),
+                change=0.0 if self._before is None else _rms(tensors["denoised"] - self._before),
                 space=frame.space,
             )
         )
+        self._before = tensors["denoised"]
 
     def close(self) -> None:
         """Write `timeline.json`, whole or not at all."""
@@ -148,3 +152,7 @@ def read_timeline(folder: Path) -> Timeline:
 
 def _frame_file(folder: Path, step: int) -> Path:
     return folder / f"frame-{step:03d}.safetensors"
+
+
+def _rms(difference: Tensor) -> float:
+    return difference.square().mean().sqrt().item()

@@ -44,6 +44,9 @@ def test_frames_come_back_bit_for_bit(tiny: StableDiffusion, tmp_path: Path, sam
         assert torch.equal(stored.noisy, frame.noisy)
         assert (step.step, step.timestep, step.sigma) == (frame.step, frame.timestep, frame.sigma)
         assert step.guidance_norm == frame.guidance_norm.item()
+    moved = (frames[3].denoised - frames[2].denoised).square().mean().sqrt().item()
+    assert timeline.steps[3].change == moved > 0
+    assert timeline.steps[0].change == 0
 
 
 def test_folder_holds_what_the_documentation_says(tiny: StableDiffusion, tmp_path: Path) -> None:
@@ -54,7 +57,7 @@ def test_folder_holds_what_the_documentation_says(tiny: StableDiffusion, tmp_pat
     assert set(tensors) == {"latents", "denoised", "model_output"}
     file = json.loads((tmp_path / "timeline.json").read_text())
     assert set(file) == {"recipe", "steps"}
-    assert set(file["steps"][0]) == {"step", "timestep", "sigma", "guidance_norm", "space"}
+    assert set(file["steps"][0]) == {"step", "timestep", "sigma", "guidance_norm", "change", "space"}
 
 
 def test_damage_is_told_in_a_sentence(tiny: StableDiffusion, tmp_path: Path) -> None:
