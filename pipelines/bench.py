@@ -85,7 +85,9 @@ def plain_diffusers(
 ) -> Callable[[], object]:
     """Return a call that paints the recipe with diffusers' own pipeline."""
     from diffusers import StableDiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
 
+    diffusers_logging.disable_progress_bar()
     pipeline: Any = StableDiffusionPipeline.from_pretrained(
         folder.path, dtype=dtype, variant=folder.variant or None, local_files_only=True
     )

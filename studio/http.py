@@ -261,6 +261,20 @@ def _add_pictures(app: FastAPI, studio: Studio) -> None:
     app.add_api_route("/timelines/{artwork_id}", timeline)
     app.add_api_route("/timelines/{artwork_id}/{layer}.webp", sheet)
 
+    @app.get("/timelines/{artwork_id}/export/{kind}")
+    def export(  # pyright: ignore[reportUnusedFunction]
+        artwork_id: str, kind: str, request: Request, layer: str = "denoised", fps: int = 12
+    ) -> Response:
+        content, way = allowed(
+            request, artwork_id, lambda artwork, artist: studio.export(artwork, artist, kind, layer, fps)
+        )
+        name = f"atelier-{artwork_id[:8]}{way.suffix}"
+        return Response(
+            content,
+            media_type=way.media_type,
+            headers={**_PRIVATE, "Content-Disposition": f'attachment; filename="{name}"'},
+        )
+
 
 def _file(request: Request, path: Path, media_type: str, download_name: str | None = None) -> Response:
     """Send a private file, or say that the browser has it already."""

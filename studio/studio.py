@@ -11,6 +11,7 @@ from types import TracebackType
 from pipelines.models.find import find_model
 from pipelines.recipe import BadInput, Recipe
 from studio.artists import Artists
+from studio.export import Export, check_export, read_reel
 from studio.files import DataDir, Lock, remove_folder
 from studio.finishing import Finisher
 from studio.gallery import Gallery
@@ -19,7 +20,7 @@ from studio.queue import JobQueue, ModelState
 from studio.rebuild import open_index
 from studio.sentences import refusing_when_full
 from studio.settings import Settings
-from studio.timelines import LAYERS, describe_timeline
+from studio.timelines import LAYERS, Layer, describe_timeline
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +148,21 @@ class Studio:
         if layer not in LAYERS:
             raise BadInput(f"A timeline has the layers {' and '.join(LAYERS)}, not {layer}.", "layer")
         return self._data.timeline(artwork_id) / f"{layer}.webp"
+
+    def export(
+        self, artwork_id: str, artist_id: str, kind: str, layer: str, fps: int
+    ) -> tuple[bytes, Export]:
+        """Write the timeline of a picture that an artist may see as a file to take away.
+
+        Raises:
+            NotHers: there is no such picture for her.
+            BadInput: no such kind, layer or speed, or the timeline is not there or damaged.
+        """
+        way = check_export(kind, fps)
+        self.sheet(artwork_id, artist_id, layer)
+        folder, picture = self._data.timeline(artwork_id), self.gallery.file(artwork_id, artist_id)
+        chosen: Layer = "latents" if layer == "latents" else "denoised"
+        return way.write(read_reel(folder, artwork_id, picture, chosen), fps), way
 
     def _check_timeline(self, artwork_id: str, artist_id: str) -> None:
         if not self.gallery.get(artwork_id, artist_id).has_timeline:
