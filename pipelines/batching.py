@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
 from pipelines.denoising import Frame, Rows, Run
@@ -39,6 +40,7 @@ class StepBatcher:
         """Take the model; `merge` overrides whether the runs of one size share a call."""
         self._model = model
         self._merge = model.device.type != "cpu" if merge is None else merge
+        self._at_once: int | None = None  # runs in one call, once memory has shown how many are too many
         self._runs: dict[Hashable, Run] = {}
         self._asking: dict[Hashable, Rows] = {}
 
@@ -72,7 +74,8 @@ class StepBatcher:
             return [[key] for key in self._asking]
         size = {key: tuple(rows.latents.shape[1:]) for key, rows in self._asking.items()}
         in_order = sorted(self._asking, key=lambda key: size[key])
-        return [list(keys) for _, keys in groupby(in_order, key=lambda key: size[key])]
+        alike = (list(keys) for _, keys in groupby(in_order, key=lambda key: size[key]))
+        return [part for keys in alike for part in _parts(keys, self._at_once or len(keys))]
 
     def _predict(
         self, keys: list[Hashable], events: list[tuple[Hashable, Frame | Finished | Failed]]
@@ -81,13 +84,32 @@ class StepBatcher:
         rows = asked[0] if len(asked) == 1 else _concatenate(asked)
         try:
             predictions = self._model.predict(rows)
+        except torch.OutOfMemoryError as error:
+            if len(keys) == 1:
+                self._fail(keys, error, events)
+                return
+            # The runs survive: half of them at a time, from now on.
+            self._at_once = len(keys) // 2
+            self._asking.update(zip(keys, asked, strict=True))
+            clear_device_cache()
+            for part in _parts(keys, self._at_once):
+                self._predict(part, events)
+            return
         except Exception as error:
-            for key in keys:
-                self.leave(key)
-                events.append((key, Failed(error)))
+            self._fail(keys, error, events)
             return
         for key, part in zip(keys, predictions.split([len(r.latents) for r in asked]), strict=True):
             self._advance(key, part, events)
+
+    def _fail(
+        self,
+        keys: list[Hashable],
+        error: Exception,
+        events: list[tuple[Hashable, Frame | Finished | Failed]],
+    ) -> None:
+        for key in keys:
+            self.leave(key)
+            events.append((key, Failed(error)))
 
     def _advance(
         self,
@@ -117,3 +139,7 @@ def _concatenate(asked: list[Rows]) -> Rows:
         torch.cat([rows.timestep for rows in asked]),
         torch.cat([rows.prompt_embeds for rows in asked]),
     )
+
+
+def _parts(keys: list[Hashable], size: int) -> list[list[Hashable]]:
+    return [keys[start : start + size] for start in range(0, len(keys), size)]

@@ -111,3 +111,40 @@ def test_a_failing_call_fails_only_the_runs_in_it(tiny: StableDiffusion) -> None
     events = dict(batcher.tick())
     assert isinstance(events["nonsense"], Failed)
     assert isinstance(events["good"], Frame)
+
+
+def test_runs_survive_when_memory_runs_out(tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is real; only its memory is small: more than four rows are refused as CUDA refuses them."""
+    sizes: list[int] = []
+    predict = tiny.predict
+
+    def in_little_memory(rows: Rows) -> Tensor:
+        sizes.append(len(rows.latents))
+        if len(rows.latents) > 4:
+            raise torch.OutOfMemoryError("out of memory")
+        return predict(rows)
+
+    monkeypatch.setattr(tiny, "predict", in_little_memory)
+    batcher = StepBatcher(tiny, merge=True)
+    recipes = [recipe_of(tiny, seed=seed) for seed in range(5)]
+    together = drive(batcher, {i: (i, prompt_to_image(tiny, r)) for i, r in enumerate(recipes)})
+    monkeypatch.undo()
+    for i, recipe in enumerate(recipes):
+        torch.testing.assert_close(together[i], paint(tiny, recipe), rtol=1e-3, atol=1e-3)
+    first_refusal = next(i for i, size in enumerate(sizes) if size > 4)
+    assert max(sizes[first_refusal + 1 :]) <= 4, "it is asked for too much only once"
+
+
+def test_a_run_too_large_alone_fails_with_the_reason(
+    tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(rows: Rows) -> Tensor:
+        raise torch.OutOfMemoryError(f"no room for {len(rows.latents)} rows")
+
+    monkeypatch.setattr(tiny, "predict", no_memory)
+    batcher = StepBatcher(tiny, merge=True)
+    for seed in range(2):
+        batcher.join(seed, prompt_to_image(tiny, recipe_of(tiny, seed=seed)))
+    events = dict(batcher.tick())
+    assert all(isinstance(event, Failed) for event in events.values())
+    assert len(batcher) == 0

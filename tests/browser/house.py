@@ -1,0 +1,160 @@
+"""A real studio in its own process and a real browser that writes down what it asks for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Playwright, expect
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = os.environ.get("ATELIER_BROWSER_MODEL", "")  # empty: the embedded one
+PATIENCE_MS = 60_000
+
+
+@dataclass(frozen=True)
+class House:
+    """A running studio; `opened_s` is how long its process took to serve the page."""
+
+    url: str
+    opened_s: float
+    log: Path
+
+
+@contextmanager
+def open_house(folder: Path) -> Generator[House]:
+    """Start `python app.py` on a free port with its data in `folder`, and stop it at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "app.py", "--port", str(port), "--data-dir", str(folder / "data")]
+    if MODEL:
+        command += ["--model", MODEL]
+    log = folder / "studio.log"
+    with log.open("wb") as output:
+        begun = time.monotonic()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            while not _answers(url):
+                if process.poll() is not None or time.monotonic() - begun > 60:
+                    raise RuntimeError(f"the studio did not open:\n{log.read_text()}")
+                time.sleep(0.05)
+            yield House(url, time.monotonic() - begun, log)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def find_browser(playwright: Playwright) -> str | None:
+    """Find a Chromium: the system's, or the one Playwright installed."""
+    installed = Path(playwright.chromium.executable_path)
+    return (
+        shutil.which("chromium")
+        or shutil.which("google-chrome")
+        or (str(installed) if installed.exists() else None)
+    )
+
+
+def launch(playwright: Playwright, executable: str) -> Browser:
+    """Start it quietly: no call home, no GPU, no sandbox (containers have none)."""
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    return playwright.chromium.launch(executable_path=executable, args=flags)
+
+
+@dataclass
+class Visit:
+    """One artist's page, with everything it asked for and complained about."""
+
+    page: Page
+    house: House
+    requests: list[str] = field(default_factory=list[str])
+    complaints: list[str] = field(default_factory=list[str])
+
+    def listen(self) -> None:
+        """Begin to write down requests, console errors and uncaught errors."""
+
+        def heard(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                self.complaints.append(message.text)
+
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", heard)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.set_default_timeout(PATIENCE_MS)
+
+    def enter(self, name: str = "Mika") -> None:
+        """Open the page and give a name, as on a first visit."""
+        self.page.goto(self.house.url)
+        self.page.get_by_label("Your name").fill(name)
+        self.page.get_by_role("button", name="Enter the studio").click()
+        expect(self.page.locator(".artist-name")).to_have_text(name)
+
+    def type_in(self, field_name: str, value: str) -> None:
+        """Type into a field of the form, by its name in a recipe."""
+        self.field(field_name).fill(value)
+
+    def field(self, field_name: str) -> Locator:
+        """Find a field of the form, by its name in a recipe."""
+        return self.page.locator(f"#field-{field_name}").locator("textarea, input").first
+
+    def paint(self, prompt: str, **fields: str) -> None:
+        """Fill in the form and press Paint."""
+        self.type_in("prompt", prompt)
+        for name, value in fields.items():
+            self.type_in(name, value)
+        self.page.locator("#paint").click()
+
+    @property
+    def status(self) -> Locator:
+        """The line under the stage that says how far the picture is."""
+        return self.page.locator(".stage-status")
+
+    def wait_until_finished(self) -> None:
+        """Wait for the picture on the stage and its timeline."""
+        expect(self.status).to_have_text("Finished", timeout=PATIENCE_MS)
+        expect(self.page.locator("#stage").get_by_role("button", name="Open timeline")).to_be_enabled(
+            timeout=PATIENCE_MS
+        )
+
+    def pixels(self, tab: str) -> str:
+        """Return what the canvas of a tab ("stage" or "timeline") shows now, as a data URL."""
+        shown: str = self.page.evaluate(_PIXELS, f"#{tab} .film-canvas")
+        return shown
+
+
+# A canvas is read in the frame after the one it was drawn in.
+_PIXELS = """selector => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() =>
+    resolve(document.querySelector(selector).toDataURL()))))"""
+
+
+@contextmanager
+def visit(browser: Browser, house: House, *, light: bool = False) -> Generator[Visit]:
+    """Open a browser window of its own: another visit is another artist."""
+    context: BrowserContext = browser.new_context(
+        viewport={"width": 1440, "height": 900}, color_scheme="light" if light else "dark"
+    )
+    try:
+        visiting = Visit(context.new_page(), house)
+        visiting.listen()
+        yield visiting
+    finally:
+        context.close()

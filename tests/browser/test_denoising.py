@@ -1,0 +1,93 @@
+"""The denoising tab in a real browser: the whole timeline by keys and mouse, without asking the server."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from tests.browser.house import Visit
+
+
+def open_timeline(artist: Visit, steps: int) -> None:
+    artist.enter()
+    artist.paint("still life with fruit, baroque", num_inference_steps=str(steps))
+    artist.wait_until_finished()
+    artist.page.locator("#stage").get_by_role("button", name="Open timeline").click()
+    expect(artist.page.locator(".timeline-place")).to_have_text("The finished picture")
+    # Thumbnails of other pictures may still be on their way.
+    artist.page.wait_for_load_state("networkidle")
+
+
+def test_scrubs_with_keys_and_mouse_without_any_request(artist: Visit) -> None:
+    open_timeline(artist, 6)
+    page, place = artist.page, artist.page.locator(".timeline-place")
+    strip = page.get_by_role("slider", name="Steps from noise to picture")
+    asked = len(artist.requests)
+
+    shown = [artist.pixels("timeline")]
+    for step in range(6, 0, -1):
+        page.keyboard.press("ArrowLeft")
+        expect(place).to_have_text(f"Step {step} of 6")
+        shown.append(artist.pixels("timeline"))
+    assert len(set(shown)) == 7
+    expect(strip).to_have_attribute("aria-valuenow", "1")
+    page.keyboard.press("End")
+    assert artist.pixels("timeline") == shown[0]
+    page.keyboard.press("Home")
+    assert artist.pixels("timeline") == shown[-1]
+
+    box = strip.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.click(box["x"] + box["width"] * 3.5 / 7, middle)
+    expect(place).to_have_text("Step 4 of 6")
+    page.mouse.move(box["x"] + box["width"] * 3.5 / 7, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 1.5 / 7, middle, steps=8)
+    page.mouse.up()
+    expect(place).to_have_text("Step 2 of 6")
+    assert artist.pixels("timeline") == shown[5]
+    page.mouse.wheel(0, 40)
+    expect(place).to_have_text("Step 3 of 6")
+
+    # The same step as the noisy picture it began with, and back.
+    predicted = artist.pixels("timeline")
+    page.keyboard.press("x")
+    expect(page.get_by_role("button", name="What is there")).to_have_attribute("aria-pressed", "true")
+    page.wait_for_timeout(300)
+    assert artist.pixels("timeline") != predicted
+    page.get_by_role("button", name="What it sees").click()
+    page.wait_for_timeout(300)
+    assert artist.pixels("timeline") == predicted
+
+    assert artist.requests[asked:] == []
+
+
+def test_plays_to_the_end_and_tells_the_numbers(artist: Visit) -> None:
+    open_timeline(artist, 3)
+    page = artist.page
+    asked = len(artist.requests)
+    page.keyboard.press("Home")
+    noise = page.locator(".timeline-noise-value")
+    first = float(noise.inner_text().removesuffix(" %"))
+    assert first > 50
+    page.get_by_label("Speed").select_option("4")
+    page.get_by_role("button", name="Play").click()
+    expect(page.locator(".timeline-place")).to_have_text("The finished picture")
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+    expect(noise).to_have_text("0 %")
+    assert artist.requests[asked:] == []
+
+
+def test_keys_leave_text_fields_alone(artist: Visit) -> None:
+    open_timeline(artist, 3)
+    page = artist.page
+    page.get_by_role("tab", name="Prompt to image").click()
+    prompt = artist.field("prompt")
+    prompt.fill("")
+    prompt.press_sequentially("x and space")
+    page.keyboard.press("Home")
+    page.keyboard.type("a")
+    expect(prompt).to_have_value("ax and space")
+    expect(page.get_by_role("slider", name="Steps of this picture so far")).to_have_attribute(
+        "aria-valuenow", "4"
+    )
