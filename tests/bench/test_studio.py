@@ -20,7 +20,7 @@ from gradio_client import Client
 ROOT = Path(__file__).resolve().parents[2]
 PAGE_S, PREVIEW_S, PICTURE_S = 10, 2, 15
 PEAK_BYTES = 2_500_000_000
-GROWTH_BYTES = 100_000_000
+GROWTH_BYTES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -104,4 +104,5 @@ def test_memory_is_small_and_flat(studio: RunningStudio) -> None:
         if line.startswith("VmHWM")
     )
     assert peak_kb * 1024 < PEAK_BYTES
-    assert max(resident[2:]) - resident[1] < GROWTH_BYTES
+    # Sheets of the picture before may still be drawn: peaks are compared, and a leak shows in the later ones.
+    assert max(resident[5:]) - max(resident[1:5]) < GROWTH_BYTES

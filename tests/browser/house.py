@@ -24,10 +24,9 @@ PATIENCE_MS = 60_000
 
 @dataclass(frozen=True)
 class House:
-    """A running studio; `opened_s` is how long its process took to serve the page."""
+    """A running studio and its log."""
 
     url: str
-    opened_s: float
     log: Path
 
 
@@ -50,7 +49,7 @@ def open_house(folder: Path) -> Generator[House]:
                 if process.poll() is not None or time.monotonic() - begun > 60:
                     raise RuntimeError(f"the studio did not open:\n{log.read_text()}")
                 time.sleep(0.05)
-            yield House(url, time.monotonic() - begun, log)
+            yield House(url, log)
         finally:
             process.terminate()
             process.wait(30)

@@ -244,7 +244,14 @@ def test_the_picture_and_its_timeline_are_served(studio: Studio, berthe: httpx.C
     timeline = berthe.get(f"/timelines/{job.id}").json()
     assert timeline["count"] == 5
     assert timeline["picture"] == f"/artworks/{job.id}.png"
-    assert timeline["steps"][0].keys() == {"step", "timestep", "sigma", "guidance_norm"}
+    assert timeline["steps"][0].keys() == {
+        "step",
+        "timestep",
+        "sigma",
+        "guidance_norm",
+        "change",
+        "space",
+    }
     for url in timeline["layers"].values():
         sheet = berthe.get(url)
         assert sheet.headers["content-type"] == "image/webp"
