@@ -156,16 +156,15 @@ def bench(
 
     if output is not None:
         _prepare_folder(output.parent)
-    rows = bench_model(find_model(model), rounds=rounds)
+    measured = bench_model(find_model(model), rounds=rounds)
     table = Table("what", "model", "device", "ours, s", "plain diffusers, s", "ratio")
-    for row in rows:
+    for row in measured.rows:
         times = f"{row.ours_s:.3f}", f"{row.plain_s:.3f}", f"{row.ratio:.3f}"
         table.add_row(row.name, row.model, row.device, *times)
     Console().print(table)
-    picture, kept = rows[0], rows[1]
-    typer.echo(f"Keeping the timeline costs {kept.ours_s / picture.ours_s - 1:+.1%} of a run.")
+    typer.echo(f"Keeping the timeline costs {measured.timeline_cost:.1%} of a run.")
     if output is not None:
-        output.write_text(json.dumps([row.model_dump() for row in rows], indent=1), encoding="utf-8")
+        output.write_text(json.dumps([row.model_dump() for row in measured.rows], indent=1), encoding="utf-8")
 
 
 @app.command()

@@ -6,12 +6,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from pipelines.denoising import Frame
 from pipelines.latents import to_images
 from pipelines.models.find import ModelFolder
 from pipelines.models.load import load_model
@@ -37,12 +39,23 @@ class BenchRow(BaseModel):
     ratio: float
 
 
-def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moonlight") -> list[BenchRow]:
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a bench measured; `timeline_cost` is the time spent keeping the timeline over the rest of its run.
+
+    It is measured inside each run, since two runs on a busy machine differ by more than it.
+    """
+
+    rows: list[BenchRow]
+    timeline_cost: float
+
+
+def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moonlight") -> Bench:
     """Time one picture at the model's default settings, each way in turn, `rounds` times.
 
     Rows: "picture" in the precision plain diffusers loads (float32 on a CPU, float16 elsewhere), "picture,
     timeline kept" with every frame written to disk, and, where the studio would choose another precision,
-    "picture, studio precision". What the timeline costs is the second row over the first.
+    "picture, studio precision".
     """
     studio = find_placement()
     plain_dtype = torch.float32 if studio.device.type == "cpu" else torch.float16
@@ -56,17 +69,18 @@ def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moon
         height=folder.height,
         **folder.defaults.model_dump(),
     )
+    costs: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         ways: dict[str, Callable[[], object]] = {
             "plain": plain_diffusers(folder, recipe, studio.device, plain_dtype),
             "picture": lambda: _picture(same, recipe),
-            "picture, timeline kept": lambda: _picture(same, recipe, Path(scratch)),
+            "picture, timeline kept": lambda: costs.append(_kept(same, recipe, Path(scratch))),
         }
         if studio.dtype != plain_dtype:
             ways["picture, studio precision"] = _bound(load_model(folder, studio), recipe)
         times = _in_turn(ways, rounds)
     plain_s = statistics.median(times.pop("plain"))
-    return [
+    rows = [
         BenchRow(
             name=name,
             model=folder.name,
@@ -78,6 +92,7 @@ def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moon
         )
         for name, measured in times.items()
     ]
+    return Bench(rows, statistics.median(costs))
 
 
 def plain_diffusers(
@@ -109,12 +124,29 @@ def plain_diffusers(
     return paint_plainly
 
 
-def _picture(model: StableDiffusion, recipe: Recipe, timeline: Path | None = None) -> object:
-    writer = TimelineWriter(timeline, recipe) if timeline is not None else None
-    latents = paint(model, recipe, writer.add if writer is not None else None)
-    if writer is not None:
-        writer.close()
-    return to_images(model.decode(latents))
+def _picture(
+    model: StableDiffusion, recipe: Recipe, on_frame: Callable[[Frame], None] | None = None
+) -> object:
+    return to_images(model.decode(paint(model, recipe, on_frame)))
+
+
+def _kept(model: StableDiffusion, recipe: Recipe, folder: Path) -> float:
+    """Paint and keep the timeline; return the share of time that keeping it took."""
+    writer = TimelineWriter(folder, recipe)
+    kept_s = 0.0
+
+    def keep(frame: Frame) -> None:
+        nonlocal kept_s
+        start = time.perf_counter()
+        writer.add(frame)
+        kept_s += time.perf_counter() - start
+
+    start = time.perf_counter()
+    _picture(model, recipe, keep)
+    closing = time.perf_counter()
+    writer.close()
+    kept_s += time.perf_counter() - closing
+    return kept_s / (time.perf_counter() - start - kept_s)
 
 
 def _bound(model: StableDiffusion, recipe: Recipe) -> Callable[[], object]:

@@ -21,7 +21,19 @@ if TYPE_CHECKING:
     from studio.studio import Studio
 
 _TITLE = "Atelier"
-_STYLES = ("ground", "fields", "stage", "film", "timeline", "gallery", "dialogs")
+_STYLES = (
+    "ground",
+    "fields",
+    "stage",
+    "film",
+    "timeline",
+    "curves",
+    "takeaway",
+    "branch",
+    "compare",
+    "gallery",
+    "dialogs",
+)
 _SCRIPTS = Path(__file__).resolve().parents[1] / "assets" / "js"
 _SEAL = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'>"

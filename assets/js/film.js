@@ -226,6 +226,7 @@ export class Film {
     put(nextDenoised, (share * (1 - this.noise)) / (1 - share * this.noise || 1));
     put(nextLatents, share * this.noise);
     context.globalAlpha = 1;
+    this.onDraw?.();
   }
 
   #drawCells() {

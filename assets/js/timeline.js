@@ -2,11 +2,16 @@
 
 import { button, el, onShown } from "./dom.js";
 import { goTo, hear, say } from "./desk.js";
+import { Branching } from "./branch.js";
+import { Compare } from "./compare.js";
+import { Curves } from "./curves.js";
+import { Family } from "./family.js";
 import { Film } from "./film.js";
+import { Takeaway } from "./takeaway.js";
 import { closeReel, fetchReel, threadReel } from "./reel.js";
 
-export function mount({ element, server }) {
-  const desk = new Timeline(element.querySelector(".timeline"), server);
+export function mount({ element, props, server }) {
+  const desk = new Timeline(element.querySelector(".timeline"), props.told, server);
   hear("timeline", (artwork) => desk.open(artwork));
   hear("painted", () => { desk.stale = true; });
   hear("forgotten", (artwork) => desk.forget(artwork));
@@ -14,7 +19,7 @@ export function mount({ element, server }) {
 }
 
 class Timeline {
-  constructor(root, server) {
+  constructor(root, told, server) {
     this.root = root;
     this.server = server;
     this.stale = true;
@@ -24,6 +29,13 @@ class Timeline {
       onMove: () => this.#read(),
       onPlay: (playing) => this.#showPlaying(playing),
     });
+    this.curves = new Curves(this.part("curves"), told.schedule, (stop) => this.film.go(stop));
+    const open = (artwork, stop) => this.open(artwork, stop);
+    this.branching = new Branching({ timeline: root, film: this.film, server, samplers: told.samplers, open,
+      onBegin: () => this.compare.leave() });
+    this.family = new Family({ origin: this.part("origin"), tree: this.part("family"), server, open, compare: (artwork) => this.#compare(artwork) });
+    this.compare = new Compare(this.film);
+    this.takeaway = new Takeaway(this.part("takeaway"), () => (this.film.noise > 0.5 ? "latents" : "denoised"));
     this.film.onLayerKey = () => this.#layer(this.film.noise > 0.5 ? 0 : 1);
     this.#controls();
     this.part("paint").addEventListener("click", () => goTo("prompt-to-image"));
@@ -44,7 +56,12 @@ class Timeline {
     this.stale = true;
     if (artwork !== this.artwork) return;
     this.artwork = null;
+    this.told = null;
     this.film.clear();
+    this.compare.leave();
+    this.branching.shown(null);
+    this.curves.show(null);
+    this.family.clear();
     this.root.dataset.state = "empty";
   }
 
@@ -59,7 +76,8 @@ class Timeline {
     }
   }
 
-  async open(artwork) {
+  // At the finished picture, or at another stop of its timeline.
+  async open(artwork, stop = Infinity) {
     this.opening = artwork;
     let reel;
     try {
@@ -75,17 +93,32 @@ class Timeline {
     this.opening = null;
     this.artwork = artwork;
     this.told = reel.told;
+    this.takeaway.offer(artwork);
     this.root.dataset.state = "open";
     const { film } = this;
     const { noise } = film;
     film.clear();
+    this.compare.leave();
+    this.part("screen").style.setProperty("--aspect", reel.told.recipe.width / reel.told.recipe.height);
     film.noise = noise;
     film.name(reel.told.recipe.prompt);
     this.#title();
+    this.curves.show(reel.told);
     threadReel(film, reel);
-    film.go(film.last);
+    film.go(stop);
+    this.branching.shown(reel.told);
     this.#read();
     this.#mark();
+    this.family.show(artwork);
+    if (this.stale) this.shown();
+  }
+
+  async #compare(artwork) {
+    try {
+      await this.compare.enter(this.told, artwork);
+    } catch (error) {
+      say(error.message);
+    }
   }
 
   #title() {
@@ -100,6 +133,8 @@ class Timeline {
   #read() {
     if (!this.told) return;
     const step = this.told.steps[this.film.stop];
+    this.curves.move(this.film.stop);
+    this.branching.moved();
     const set = (name, value, words) => {
       this.part(`${name}-value`).textContent = value;
       this.part(`${name}-words`).textContent = words;
@@ -136,7 +171,7 @@ class Timeline {
       speed.append(el("option", { value, selected: value === 1 }, name));
     }
     speed.addEventListener("change", () => { film.speed = Number(speed.value); });
-    this.part("transport").replaceChildren(this.play, speed, loop);
+    this.part("transport").replaceChildren(this.play, speed, loop, this.curves.button(this.root), this.branching.button());
     this.root.querySelectorAll("[data-layer]").forEach((choice) => {
       choice.addEventListener("click", () => this.#layer(choice.dataset.layer === "latents" ? 1 : 0));
     });

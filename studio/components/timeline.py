@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from studio.components.artworks import told
+from studio.components.branching import branching, branching_samplers
 from studio.components.identity import artist_of
 from studio.components.script import Message, scripted
 
@@ -14,16 +15,21 @@ if TYPE_CHECKING:
     from studio.studio import Studio
 
 _RECENT = 24
+# What the model's betas are made of, in its scheduler_config.json.
+_SCHEDULE = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "rescale_betas_zero_snr")
 
 _MARKUP = """
 <section class="timeline" data-state="empty" aria-label="Denoising">
   <div class="timeline-words">
+    <form class="timeline-branch" aria-label="Branch" novalidate hidden></form>
     <div class="timeline-choose" hidden>
       <h3>Your timelines</h3>
       <div class="timeline-others"></div>
     </div>
     <h2 class="timeline-prompt"></h2>
     <p class="timeline-recipe"></p>
+    <p class="timeline-origin" hidden></p>
+    <nav class="timeline-family" aria-label="Family" hidden></nav>
     <dl class="readout">
       <div><dt>Noise <span class="timeline-noise-value"></span></dt>
         <dd><meter class="timeline-noise-bar" min="0" max="1" aria-label="Noise"></meter>
@@ -40,6 +46,7 @@ _MARKUP = """
       once. At every step the model looks at <em>what is there</em> and guesses the picture hidden in it:
       <em>what it sees</em>. A little grain is taken away in the direction of that guess, and it looks again.
       Early guesses are vague and bold, late ones only polish.</p>
+    <p class="timeline-takeaway"></p>
   </div>
   <div class="timeline-easel">
     <div class="timeline-screen"></div>
@@ -47,6 +54,7 @@ _MARKUP = """
       <p>Paint a picture, and its whole life from noise to image can be walked through here.</p>
       <button type="button" class="accent timeline-paint">Paint a picture</button></div>
     <div class="timeline-strip"></div>
+    <div class="timeline-curves"></div>
     <div class="timeline-bar">
       <div class="timeline-transport"></div>
       <p class="timeline-place" aria-hidden="true"></p>
@@ -73,4 +81,14 @@ def timeline(studio: Studio) -> gr.HTML:
         recent = studio.gallery.own(artist.id, limit=_RECENT) if artist else []
         return {"artworks": [told(artwork, None) for artwork in recent if artwork.has_timeline]}
 
-    return scripted("timeline", _MARKUP, elem_id="timeline", server=[with_timeline])
+    folder = studio.folder
+    return scripted(
+        "timeline",
+        _MARKUP,
+        elem_id="timeline",
+        server=[with_timeline, *branching(studio)],
+        told={
+            "schedule": {name: folder.scheduler_config.get(name) for name in _SCHEDULE},
+            "samplers": branching_samplers(folder),
+        },
+    )

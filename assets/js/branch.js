@@ -1,0 +1,270 @@
+// Branching: from a step of a painted picture, another one is painted; here it is asked for and watched.
+
+import { blobOf, button, el, isTyping, parseJSON } from "./dom.js";
+import { say, tell } from "./desk.js";
+import { wholeTile } from "./film.js";
+
+export class Branching {
+  // `timeline` is the root element, `open(artwork, stop)` shows a timeline at a stop,
+  // `onBegin` hears that a branch is thought of.
+  constructor({ timeline, film, server, samplers, open, onBegin }) {
+    Object.assign(this, { timeline, film, server, samplers, open, onBegin });
+    this.panel = timeline.querySelector(".timeline-branch");
+    this.#build();
+    document.addEventListener("keydown", (event) => this.#press(event));
+  }
+
+  // The action on the timeline.
+  button() {
+    const action = button("Branch from here", "branch", () => this.begin(), { className: "quiet.branch-begin" });
+    action.append(el("kbd", {}, "B"));
+    action.title = "Paint another picture from this step on";
+    return action;
+  }
+
+  // Another timeline is on the easel: `told` as `GET /timelines/{id}` tells it.
+  shown(told) {
+    if (this.source) say("What was being painted goes on, and will be in the gallery.");
+    this.#unfollow();
+    this.told = told;
+    this.close();
+  }
+
+  get isOpen() {
+    return !this.panel.hidden;
+  }
+
+  begin() {
+    if (!this.told || this.isOpen) return;
+    this.onBegin();
+    const { recipe } = this.told;
+    const own = recipe.sampler;
+    const samplers = this.samplers.includes(own) ? this.samplers : [own, ...this.samplers];
+    this.fields.sampler.replaceChildren(...samplers.map((name) => el("option", { value: name }, name)));
+    for (const [name, field] of Object.entries(this.fields)) field.value = String(recipe[name]);
+    this.#complain({});
+    this.panel.hidden = false;
+    this.timeline.dataset.branching = "";
+    this.moved();
+    this.fields.prompt.focus({ preventScroll: true });
+    this.panel.scrollIntoView({ block: "nearest" });
+  }
+
+  close() {
+    this.panel.hidden = true;
+    delete this.timeline.dataset.branching;
+  }
+
+  // The scrubber stands at another stop: the sentence says what would be kept from there.
+  moved() {
+    if (!this.told || this.panel.hidden || this.source) return;
+    this.step = Math.min(this.film.stop, this.told.count - 1);
+    this.promise.textContent = promiseOf(this.step, this.told.count, this.#changes());
+  }
+
+  #changes() {
+    const { recipe } = this.told;
+    return Object.entries(this.fields).filter(([name, field]) => field.value.trim() !== String(recipe[name])).map(([name]) => name);
+  }
+
+  #build() {
+    const field = (name, label, input) => {
+      input.id = `branch-${name}`;
+      input.name = name;
+      return el("div.branch-field", { "data-field": name }, el("label", { for: input.id }, label), input);
+    };
+    this.fields = {
+      prompt: el("textarea", { rows: 4 }),
+      negative_prompt: el("textarea", { rows: 1, placeholder: "What to keep away from" }),
+      guidance_scale: el("input", { inputmode: "decimal", autocomplete: "off" }),
+      sampler: el("select"),
+      seed: el("input", { inputmode: "numeric", autocomplete: "off" }),
+    };
+    const { prompt, negative_prompt, guidance_scale, sampler, seed } = this.fields;
+    const draw = el("button.branch-draw", { type: "button", onclick: () => {
+      seed.value = "-1";
+      this.moved();
+    } }, "Draw a new one");
+    const seedField = field("seed", "Seed of the remaining noise", seed);
+    seedField.append(draw);
+    this.promise = el("p.branch-promise", { "aria-live": "polite" });
+    this.sentence = el("p.complaint", { role: "alert", id: "branch-complaint" });
+    this.go = el("button.accent.branch-paint", { type: "submit" }, "Paint branch");
+    const back = button("Close", "close", () => this.close());
+    back.append(el("kbd", {}, "Esc"));
+    this.progress = el("progress", { max: 1, value: 0, "aria-label": "Progress" });
+    this.status = el("p.branch-status", { role: "status" });
+    const stop = button("Cancel", "close", () => this.#cancel());
+    stop.append(el("kbd", {}, "Esc"));
+    this.panel.replaceChildren(
+      el("h2", {}, "Branch"),
+      this.promise,
+      el("fieldset.branch-fields", {},
+        field("prompt", "Prompt", prompt),
+        field("negative_prompt", "Negative prompt", negative_prompt),
+        el("div.branch-row", {}, field("sampler", "Sampler", sampler), field("guidance_scale", "Guidance", guidance_scale)),
+        seedField,
+        this.sentence,
+        el("div.branch-actions", {}, this.go, back)),
+      el("div.branch-watch", {}, this.progress, this.status, stop),
+    );
+    this.panel.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.paint();
+    });
+    this.panel.addEventListener("input", () => this.moved());
+    this.panel.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      this.paint();
+    });
+  }
+
+  #press(event) {
+    if (this.timeline.offsetParent === null || document.querySelector("dialog[open]") || event.defaultPrevented) return;
+    if (event.key === "Escape" && this.isOpen) {
+      event.preventDefault();
+      if (this.source) this.#cancel();
+      else this.close();
+      this.timeline.querySelector(".timeline-strip").focus({ preventScroll: true });
+    } else if (event.key.toLowerCase() === "b" && !event.ctrlKey && !event.metaKey && !event.altKey && !isTyping(event.target)) {
+      if (this.isOpen) return;
+      event.preventDefault();
+      this.begin();
+    }
+  }
+
+  #complain({ sentence = "", field = "" }) {
+    this.sentence.textContent = sentence;
+    for (const [name, input] of Object.entries(this.fields)) {
+      const wrong = sentence !== "" && name === field;
+      for (const [attribute, value] of [["aria-invalid", "true"], ["aria-describedby", this.sentence.id]]) {
+        if (wrong) input.setAttribute(attribute, value);
+        else input.removeAttribute(attribute);
+      }
+    }
+    const wrong = this.fields[field];
+    if (!sentence) return;
+    // The sentence stands where she is looking: under its field, or above the button.
+    (wrong?.closest(".branch-row") ?? wrong?.closest(".branch-field") ?? this.fields.seed.closest(".branch-field")).after(this.sentence);
+    this.sentence.scrollIntoView({ block: "nearest" });
+    wrong?.focus({ preventScroll: true });
+  }
+
+  async paint() {
+    if (this.source || this.go.disabled) return;
+    const typed = Object.fromEntries(Object.entries(this.fields).map(([name, field]) => [name, field.value]));
+    this.go.disabled = true;
+    const answer = await this.server.branch({ artwork: this.told.artwork, step: this.step, ...typed });
+    this.go.disabled = false;
+    this.#complain(answer);
+    if (answer.field === "artist") tell("who", null);
+    if (answer.group) this.#follow(answer.group);
+  }
+
+  async #follow(group) {
+    const { artwork: parent } = this.told;
+    this.group = group;
+    this.job = null;
+    const source = new EventSource(`/jobs/${encodeURIComponent(group)}/stream`);
+    this.source = source;
+    this.progress.value = 0;
+    this.status.textContent = "Waiting for the brush…";
+    this.timeline.dataset.painting = "";
+    this.film.screen.scrollIntoView({ block: "nearest" });
+    this.timeline.querySelector(".timeline-strip").focus({ preventScroll: true });
+    // One after the other: a preview is decoded before the next news is heard.
+    let heard = this.#keepSteps();
+    source.addEventListener("job", (event) => {
+      heard = heard.then(() => this.#hear(parseJSON(event.data), source, parent));
+    });
+    source.addEventListener("end", () => {
+      source.close();
+      heard = heard.then(() => this.source === source
+        && this.#giveUp(parent, "The branch is painted and in the gallery, but its timeline could not be drawn."));
+    });
+    source.onerror = () => {
+      if (source.readyState !== EventSource.CLOSED) this.status.textContent = "The studio does not answer; trying again…";
+      else if (this.source === source) this.#giveUp(parent, "This branch is not followed any more; look for it in the gallery.");
+    };
+  }
+
+  // The steps that stay are kept on the film while the others are painted anew behind them.
+  async #keepSteps() {
+    const { film, step, told } = this;
+    const kept = [];
+    for (const layer of ["denoised", "latents"]) {
+      for (const [number, tile] of film.layers[layer].slice(0, step).entries()) {
+        const { bitmap, x, y, width, height } = tile;
+        kept.push(createImageBitmap(bitmap, x, y, width, height).then((copy) => [layer, number, copy]));
+      }
+    }
+    const copies = await Promise.all(kept);
+    if (!this.source) return;
+    const { noise } = film;
+    film.clear();
+    film.noise = noise;
+    film.expect(told.count, told.recipe.width, told.recipe.height);
+    for (const [layer, number, copy] of copies) film.setTile(layer, number, wholeTile(copy));
+  }
+
+  async #hear(news, source, parent) {
+    if (this.source !== source) return;
+    const { film } = this;
+    this.status.textContent = wordsFor(news, this.step);
+    this.progress.value = news.steps ? Math.max(0, news.step - this.step) / Math.max(1, news.steps - this.step) : 0;
+    if (news.steps) film.expect(news.steps, news.recipe.width, news.recipe.height);
+    for (const [number, url] of news.previews) {
+      if (number < this.step) continue;
+      const bitmap = await createImageBitmap(blobOf(url));
+      if (this.source !== source) return bitmap.close();
+      film.setTile("denoised", number, wholeTile(bitmap));
+    }
+    if (news.state === "failed") await this.#giveUp(parent, news.sentence || "This branch could not be painted.");
+    else if (news.state === "cancelled") await this.#giveUp(parent, "");
+    else if (news.timeline_ready) {
+      this.#unfollow();
+      tell("painted", news);
+      await this.open(news.artwork, this.step);
+    }
+  }
+
+  // Back to the picture it would have left, with everything that was typed.
+  async #giveUp(parent, sentence) {
+    const typed = Object.entries(this.fields).map(([name, field]) => [name, field.value]);
+    const { step } = this;
+    this.#unfollow();
+    await this.open(parent, step);
+    this.begin();
+    for (const [name, value] of typed) this.fields[name].value = value;
+    this.moved();
+    this.#complain({ sentence });
+  }
+
+  #unfollow() {
+    this.source?.close();
+    this.source = null;
+    delete this.timeline.dataset.painting;
+  }
+
+  async #cancel() {
+    const answer = await this.server.cancel({ group: this.group });
+    if (answer.sentence) say(answer.sentence);
+  }
+}
+
+function promiseOf(step, count, changes) {
+  const rest = count - step;
+  const anew = rest === 1 ? "1 step is painted anew" : `${rest} steps are painted anew`;
+  const kept = step === 0 ? "The first noise stays as it is" : step === 1 ? "Step 1 stays as it is" : `Steps 1 to ${step} stay as they are`;
+  const same = changes.length === 0 ? " Nothing is changed yet: the same picture would come again." : "";
+  return `${kept}; ${anew}.${same}`;
+}
+
+function wordsFor(job, kept) {
+  if (job.state === "queued") {
+    return job.ahead > 0 ? `In line: ${job.ahead} ${job.ahead === 1 ? "picture" : "pictures"} before this one` : "Next in line";
+  }
+  if (job.state === "done") return "Painted; its timeline is being drawn…";
+  return job.steps && job.step >= kept ? `Step ${job.step} of ${job.steps}` : "Beginning…";
+}

@@ -1,0 +1,73 @@
+"""What the timeline is told of branches: the recipe of a new one, and the tree of a family."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.recipe import BadInput, Branch, Recipe, make_recipe
+from studio.components.branching import branch_of, branching_samplers, describe_family
+from studio.studio import Studio
+from tests.studio.conftest import paint_one, wait_for_end
+
+STEPS = 4
+
+
+def test_a_branch_is_its_parent_but_for_what_was_changed(studio: Studio) -> None:
+    parent = a_recipe(studio)
+    message: dict[str, object] = {"step": 2, "prompt": "a storm", "guidance_scale": "3.5", "seed": "-1"}
+    child = branch_of(parent, message | {"width": "64"})
+    assert child.branch == Branch(parent=parent, step=2)
+    assert (child.prompt, child.guidance_scale, child.sampler) == ("a storm", 3.5, parent.sampler)
+    assert child.seed >= 0
+    assert child.width == parent.width, "a branch keeps its parent's canvas"
+    assert branch_of(parent, {"step": 0, "seed": str(parent.seed)}).seed == parent.seed
+
+
+@pytest.mark.parametrize("step", [None, -1, "2", 1.5])
+def test_a_branch_without_a_step_is_refused_in_a_sentence(studio: Studio, step: object) -> None:
+    with pytest.raises(BadInput, match="Choose the step"):
+        branch_of(a_recipe(studio), {"step": step})
+
+
+def test_samplers_that_cannot_take_over_are_not_offered(studio: Studio) -> None:
+    offered = branching_samplers(studio.folder)
+    assert "PNDM" not in offered
+    assert {"DPM++ 2M", "Euler a", "DDIM"} <= set(offered)
+
+
+def test_a_family_stays_one_tree_when_a_parent_is_gone(studio: Studio) -> None:
+    berthe = studio.artists.create("Berthe")
+    first = paint_one(studio, berthe.id, num_inference_steps=STEPS)
+    ids = [first.id]
+    recipe = first.recipe
+    for step, prompt in ((1, "a storm"), (2, "a calm")):
+        recipe = branch_of(recipe, {"step": step, "prompt": prompt})
+        (job,) = wait_for_end(studio, berthe.id, studio.submit(berthe.id, [recipe]))
+        ids.append(job.id)
+    family = describe_family(studio.gallery.family(ids[0], berthe.id), berthe.id)
+    assert [(m["id"], m["parent"], m["step"], m["ancestor"]) for m in family] == [
+        (ids[0], None, None, None),
+        (ids[1], ids[0], 1, ids[0]),
+        (ids[2], ids[1], 2, ids[1]),
+    ]
+    studio.gallery.delete(ids[1], berthe.id)
+    family = describe_family(studio.gallery.family(ids[2], berthe.id), berthe.id)
+    assert [(m["id"], m["parent"], m["ancestor"]) for m in family] == [
+        (ids[0], None, None),
+        (ids[2], None, ids[0]),
+    ]
+
+
+def a_recipe(studio: Studio) -> Recipe:
+    folder = studio.folder
+    return make_recipe(
+        model=folder.name,
+        model_revision=folder.revision,
+        prompt="a calm sea",
+        seed=7,
+        width=folder.width,
+        height=folder.height,
+        sampler="DPM++ 2M",
+        num_inference_steps=STEPS,
+        guidance_scale=5.0,
+    )
