@@ -6,6 +6,7 @@ torch is imported by the commands, not by this module, so that listing the comma
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,12 +23,19 @@ CORES = os.cpu_count() or 1
 
 Data = Annotated[Path, typer.Option(help="The data pack: a folder of WebDataset tar shards.")]
 Output = Annotated[Path, typer.Option(help="Where checkpoints, logs, sheets and the model go.")]
-Size = Annotated[Literal["v1", "toy"], typer.Option(help="v1 is what ships; toy is for tests.")]
+Size = Annotated[
+    Literal["v1", "v2", "toy"],
+    typer.Option(help="v1 is what ships; v2 is as large and quicker; toy is for tests."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Take up the last checkpoint in --output.")]
 Minutes = Annotated[float | None, typer.Option(min=0.01, help="Stop, fully annealed, after these minutes.")]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop, fully annealed, after these steps.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures a step in each process.")]
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile; pays on a GPU only.")]
+CompileFor = Annotated[
+    Literal["blocks", "format-blocks", "formats", "any"],
+    typer.Option(help="What --compile compiles: the U-Net's blocks, or all of it, for any or each format."),
+]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that read and arrange pictures.")]
 Initial = Annotated[
     Path | None,
@@ -47,12 +55,20 @@ def _run(
     workers: int = 1,
     limit: int | None = None,
     compiled: bool = False,
+    compile_for: Literal["blocks", "format-blocks", "formats", "any"] = "blocks",
 ) -> Run:
     from pipelines.training.stages import Run
 
     try:
         return Run.start(
-            data, output, size=size, resume=resume, workers=workers, limit=limit, compiled=compiled
+            data,
+            output,
+            size=size,
+            resume=resume,
+            workers=workers,
+            limit=limit,
+            compiled=compiled,
+            compile_for=compile_for,
         )
     except FileNotFoundError as error:
         typer.echo(f"error: {error}", err=True)
@@ -94,13 +110,23 @@ def diffusion(
     batch_size: BatchSize = None,
     resume: Resume = False,
     compiled: Compile = False,
+    compile_for: CompileFor = "blocks",
     workers: Workers = CORES,
     limit: Limit = None,
     initial: Initial = None,
 ) -> None:
     """Train the text encoder and the U-Net on the autoencoder's latents; needs its folder in --output."""
     _need_limit(minutes, max_steps)
-    run = _run(data, output, size, resume=resume, workers=workers, limit=limit, compiled=compiled)
+    run = _run(
+        data,
+        output,
+        size,
+        resume=resume,
+        workers=workers,
+        limit=limit,
+        compiled=compiled,
+        compile_for=compile_for,
+    )
     if initial is not None:
         run.take_over(initial)
     if not run.has_autoencoder:
@@ -121,6 +147,7 @@ def everything(
     max_steps: MaxSteps = None,
     resume: Resume = False,
     compiled: Compile = False,
+    compile_for: CompileFor = "blocks",
     workers: Workers = CORES,
     limit: Limit = None,
 ) -> None:
@@ -128,7 +155,16 @@ def everything(
     _need_limit(minutes, max_steps)
     if minutes is not None and autoencoder_minutes is None:
         autoencoder_minutes = 0.3 * minutes
-    run = _run(data, output, size, resume=resume, workers=workers, limit=limit, compiled=compiled)
+    run = _run(
+        data,
+        output,
+        size,
+        resume=resume,
+        workers=workers,
+        limit=limit,
+        compiled=compiled,
+        compile_for=compile_for,
+    )
     if not run.has_autoencoder:
         run.autoencoder(minutes=autoencoder_minutes, max_steps=max_steps)
     left = None if minutes is None else max(0.05, minutes - run.elapsed_minutes)
@@ -150,3 +186,87 @@ def export(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     typer.echo(f"{model}: {size_bytes:,} bytes")
+
+
+@train_app.command()
+def evaluate(
+    data: Data,
+    output: Output,
+    model: Annotated[
+        str | None, typer.Option(help="A model's name or folder; by default the embedded one.")
+    ] = None,
+    size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judges; toy is for tests.")] = "v1",
+    pictures: Annotated[int, typer.Option(min=4, help="Painted from held-out captions.")] = 2000,
+    prompts: Annotated[int, typer.Option(min=2, help="Painted for style, genre and palette.")] = 500,
+    subject_seeds: Annotated[int, typer.Option(min=1, help="Pictures of each subject and manner.")] = 4,
+    pair_seeds: Annotated[int, typer.Option(min=1, help="Pictures of each word of a pair.")] = 10,
+    diversity_seeds: Annotated[int, typer.Option(min=2, help="Pictures of one prompt.")] = 8,
+    judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of each judge.")] = 3000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 64,
+    sampler: Annotated[str | None, typer.Option(help="The model's own by default.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="The model's own by default.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(min=0, help="The model's own by default.")] = None,
+    caption_guidance: Annotated[
+        float | None, typer.Option(min=0, help="For the Fréchet distance; --guidance-scale by default.")
+    ] = None,
+    prompts_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Other prompts, as TOML.")
+    ] = None,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Measure a model: agreement, distance to real pictures, diversity, memorisation, its autoencoder."""
+    # Here, so that training alone needs neither these nor pydantic.
+    from pipelines.models.find import EMBEDDED, find_model
+    from pipelines.recipe import BadInput
+    from pipelines.samplers import SAMPLERS
+
+    try:
+        folder = find_model(model or EMBEDDED)
+        chosen = sampler or folder.defaults.sampler
+        if chosen not in SAMPLERS:
+            raise BadInput(f"There is no sampler {chosen}; these are: {', '.join(SAMPLERS)}.", "sampler")
+        folder.check_sampler(chosen)
+    except BadInput as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    if not sorted(data.glob("*.tar*")):
+        typer.echo(f"error: no .tar shard in {data}: --data is the folder of the data pack", err=True)
+        raise typer.Exit(2)
+
+    from pipelines.training.evaluation.evaluate import Counts, Evaluation
+    from pipelines.training.evaluation.painting import Manner
+    from pipelines.training.evaluation.prompts import PROMPTS_FILE, read_prompts
+    from pipelines.training.evaluation.report import Report
+
+    defaults = folder.defaults
+    manner = Manner(
+        chosen,
+        defaults.num_inference_steps if steps is None else steps,
+        defaults.guidance_scale if guidance_scale is None else guidance_scale,
+    )
+    counts = Counts(pictures, prompts, subject_seeds, pair_seeds, diversity_seeds, judge_steps, batch_size)
+    evaluation = Evaluation(
+        folder,
+        data,
+        output,
+        prompts=read_prompts(prompts_file or PROMPTS_FILE),
+        counts=counts,
+        manner=manner,
+        size=size,
+        workers=workers,
+        limit=limit,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    report = Report(
+        model=folder.name,
+        revision=folder.revision,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        device=str(evaluation.device),
+        manner=manner,
+        counts=counts,
+        results=evaluation.run(caption_guidance),
+    )
+    report.write(output / "evaluation.json")
+    typer.echo(report.markdown())
+    typer.echo(f"written to {output / 'evaluation.json'}", err=True)

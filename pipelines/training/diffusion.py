@@ -27,6 +27,7 @@ from pipelines.training.architecture import (
 from pipelines.training.autoencoder import encode
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
+from pipelines.training.compiling import CompileFor, compile_unet, load_compiled, save_compiled
 from pipelines.training.distributed import Stateful
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, export_model, paint_sheet
 from pipelines.training.loop import Loop, place, set_learning_rate
@@ -47,6 +48,7 @@ class DiffusionTraining:
     ema_decay: float = 0.998
     warmup_steps: int = 200
     compile: bool = False
+    compile_for: CompileFor = "blocks"
     log_every: int = 50
     checkpoint_minutes: float = 4.0
     sheet_steps: int = 25
@@ -266,12 +268,17 @@ class DiffusionStep:
         model: NoisePrediction,
         losses: DiffusionLoss,
         training: DiffusionTraining,
+        compiled: Path,
     ) -> None:
-        """Set up the optimizer and join the other processes; the clock has not started yet."""
+        """Set up the optimizer and join the other processes; the clock has not started yet.
+
+        `compiled` is the file where what was compiled is kept.
+        """
+        self.accelerator, self.compiled = accelerator, compiled
         self.model, self.losses, self.training = model, losses, training
         self.averaged = AveragedModel(model, training.ema_decay)
         if training.compile:
-            model.unet.compile(dynamic=False)
+            compile_unet(model.unet, training.compile_for)
         self.optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=training.learning_rate,
@@ -288,11 +295,21 @@ class DiffusionStep:
         return {"model": self.model, "averaged": self.averaged, "optimizer": self.optimizer}
 
     def compile_pass(self) -> None:
-        """Run each format forward and backward once and throw the gradients away."""
+        """Run each format forward and backward once and throw the gradients away.
+
+        One process compiles, on all the machine's cores, and the others take over what it made. So the model
+        runs without its wrapper here, which would wait for the other processes' gradients.
+        """
         formats = {self.losses.bank.choose_format(step): step for step in range(200)}
-        for step in formats.values():
-            self.losses.train(self._model, step).backward()
-            self.optimizer.zero_grad(set_to_none=True)
+        first = self.accelerator.is_main_process
+        with self.accelerator.main_process_first():
+            if self.training.compile:
+                load_compiled(self.compiled)
+            for step in formats.values():
+                self.losses.train(self.model, step).backward()
+                self.optimizer.zero_grad(set_to_none=True)
+            if self.training.compile and first:
+                save_compiled(self.compiled)
 
     def __call__(self, step: int, progress: float) -> dict[str, torch.Tensor]:
         """Train on one batch; `progress` runs from 0 to 1."""
@@ -341,7 +358,8 @@ def train_diffusion(
         unet.load_state_dict(_weights(UNet2DConditionModel.from_pretrained(str(initial / "unet"))))
     model = NoisePrediction(text_encoder, unet, autocast=device.type == "cuda")
     losses = DiffusionLoss(bank, encoded, training)
-    train_step = DiffusionStep(accelerator, place(model, device), losses, training)
+    compiled = output / "compiled.bin"
+    train_step = DiffusionStep(accelerator, place(model, device), losses, training, compiled)
 
     def keep(step: int) -> None:
         averaged = train_step.averaged.model

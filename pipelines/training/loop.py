@@ -49,9 +49,8 @@ class Loop:
         """
         device = self.accelerator.device
         self.step, spent_s = load_state(self.checkpoint, self.parts, device) if resume else (0, 0.0)
-        if self.step == 0:
-            compile_pass()
-            self.accelerator.wait_for_everyone()
+        compile_pass()
+        self.accelerator.wait_for_everyone()
         self.budget.restart(spent_s)
         kept_s = self.budget.elapsed_s
         since, since_step = time.monotonic(), self.step

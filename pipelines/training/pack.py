@@ -42,6 +42,9 @@ ARRANGEMENTS = {"painting": 2, "ukiyo-e": 6, "pomology": 3, "emoji-3d": 6}
 
 CAPTIONS_PER_ROW = 10
 
+_LAYOUT = 2
+"""Counts the changes to what `prepare_pack` writes; a folder of an older layout is made again."""
+
 
 @dataclass(frozen=True)
 class Format:
@@ -75,6 +78,7 @@ class Row:
     key: str
     source: str
     style: str
+    genre: str
     artist: str
     validation: bool
     weight: float
@@ -179,7 +183,7 @@ def prepare_pack(data: Path, output: Path, *, workers: int = 1, limit: int | Non
     Does nothing when an earlier call has finished. `limit` keeps only the first pictures (for tests).
     """
     done = output / "prepared.json"
-    if done.exists():
+    if done.exists() and json.loads(done.read_text()).get("layout") == _LAYOUT:
         return
     output.mkdir(parents=True, exist_ok=True)
     entries = read_shards(data, limit)
@@ -210,6 +214,7 @@ def prepare_pack(data: Path, output: Path, *, workers: int = 1, limit: int | Non
                     key=entry.key,
                     source=one.source,
                     style=one.style,
+                    genre=one.genre,
                     artist=one.artist,
                     validation=is_validation(entry.key),
                     weight=weights.get(entry.key, 0.0) / len(plan),
@@ -219,7 +224,8 @@ def prepare_pack(data: Path, output: Path, *, workers: int = 1, limit: int | Non
     for shape, shape_rows in rows.items():
         pixels[shape].flush()
         (output / f"rows-{shape.name}.json").write_text(json.dumps([vars(row) for row in shape_rows]))
-    done.write_text(json.dumps({"pictures": len(entries), "rows": {s.name: counts[s] for s in pixels}}))
+    told = {"layout": _LAYOUT, "pictures": len(entries), "rows": {s.name: counts[s] for s in pixels}}
+    done.write_text(json.dumps(told))
 
 
 def load_rows(prepared: Path) -> dict[Format, list[Row]]:

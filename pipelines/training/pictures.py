@@ -43,7 +43,11 @@ class PictureBank:
 
     def draw_crops(self, shape: Format, count: int, side: int) -> torch.Tensor:
         """Draw square crops as pixels (count, 3, side, side) in [-1, 1], half of them mirrored."""
-        rows = self.draw_rows(shape, count)
+        return self.crop(shape, self.draw_rows(shape, count), side)
+
+    def crop(self, shape: Format, rows: torch.Tensor, side: int) -> torch.Tensor:
+        """Crop each row (count,) at random, half mirrored: pixels (count, 3, side, side) in [-1, 1]."""
+        count = len(rows)
         top = self._integers(shape.height - side + 1, count)
         left = self._integers(shape.width - side + 1, count)
         span = torch.arange(side, device=self.device)

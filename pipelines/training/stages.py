@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 from pipelines.training.architecture import (
     ATELIER_V1,
+    ATELIER_V2,
     TOY,
     Architecture,
     build_text_encoder,
@@ -20,10 +21,13 @@ from pipelines.training.architecture import (
 )
 from pipelines.training.autoencoder import AutoencoderTraining, train_autoencoder
 from pipelines.training.clock import Budget
+from pipelines.training.compiling import CompileFor
 from pipelines.training.diffusion import DiffusionTraining, NoisePrediction, load_autoencoder, train_diffusion
 from pipelines.training.export import assemble_pipeline, export_model
 from pipelines.training.pack import prepare_pack
 from pipelines.training.pictures import PictureBank
+
+ARCHITECTURES = {"v1": ATELIER_V1, "v2": ATELIER_V2, "toy": TOY}
 
 _TOY_AUTOENCODER = AutoencoderTraining(
     batch_size=4, crop_px=64, adversary_from=0.5, log_every=1, learning_rate=2e-3
@@ -57,8 +61,9 @@ class Run:
         workers: int = 1,
         limit: int | None = None,
         compiled: bool = False,
+        compile_for: CompileFor = "blocks",
     ) -> Run:
-        """Join the other processes and lay the pack out, once; `size` is "v1" or "toy".
+        """Join the other processes and lay the pack out, once; `size` is one of `ARCHITECTURES`.
 
         Raises FileNotFoundError where `data` holds no shard.
         """
@@ -75,11 +80,13 @@ class Run:
             prepared=prepared,
             resume=resume,
             started_s=started_s,
-            architecture=TOY if toy else ATELIER_V1,
+            architecture=ARCHITECTURES[size],
             autoencoder_training=replace(
                 _TOY_AUTOENCODER if toy else AutoencoderTraining(), compile=compiled
             ),
-            diffusion_training=replace(_TOY_DIFFUSION if toy else DiffusionTraining(), compile=compiled),
+            diffusion_training=replace(
+                _TOY_DIFFUSION if toy else DiffusionTraining(), compile=compiled, compile_for=compile_for
+            ),
         )
 
     @property
@@ -148,7 +155,7 @@ def export_checkpoint(output: Path, model: Path, *, size: str = "v1") -> int:
     Raises FileNotFoundError where `output` holds no checkpoint of the U-Net, and ValueError where the
     checkpoint is of another size.
     """
-    architecture = TOY if size == "toy" else ATELIER_V1
+    architecture = ARCHITECTURES[size]
     checkpoint = output / "diffusion.pt"
     if not checkpoint.exists():
         raise FileNotFoundError(f"no diffusion.pt in {output}: --output is the folder that training wrote")

@@ -16,10 +16,12 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from typer.testing import CliRunner
 
+from pipelines.training.architecture import TOY, build_unet
 from pipelines.training.arrangement import COLOURS, arrange
 from pipelines.training.captions import Facts, clean_title, common_words, compose_caption, title_tags
 from pipelines.training.cli import train_app
 from pipelines.training.clock import Budget, learning_rate_scale
+from pipelines.training.compiling import compile_unet
 from pipelines.training.diffusion import min_snr_weight, v_prediction_target
 from pipelines.training.pack import (
     FORMATS,
@@ -237,3 +239,27 @@ def test_toy_training_resumes_exports_and_paints(pack: Path, tmp_path: Path) -> 
         generator=torch.Generator().manual_seed(0), return_dict=False,
     )[0]  # fmt: skip
     assert painted[0].size == (64, 48)
+
+
+def test_compiled_blocks_serve_every_format_and_predict_the_same() -> None:
+    torch.manual_seed(0)
+    unet = build_unet(TOY)
+    text = torch.randn(2, 8, TOY.text_width)
+    shapes = [torch.randn(2, TOY.latent_channels, height, width) for height, width in ((20, 28), (24, 24))]
+    timesteps = torch.tensor([3, 500])
+    graphs: list[torch.nn.Module] = []
+
+    def kept(graph: torch.nn.Module, _inputs: object) -> torch.nn.Module:
+        graphs.append(graph)
+        return graph
+
+    with torch.no_grad():
+        plain = [unet(latents, timesteps, text, return_dict=False)[0] for latents in shapes]
+        names = set(unet.state_dict())
+        compile_unet(unet, "blocks", backend=kept)
+        first = unet(shapes[0], timesteps, text, return_dict=False)[0]
+        compiled = len(graphs)
+        second = unet(shapes[1], timesteps, text, return_dict=False)[0]
+    assert 0 < compiled == len(graphs)
+    assert set(unet.state_dict()) == names
+    torch.testing.assert_close([first, second], plain)

@@ -1,0 +1,328 @@
+"""Everything that is measured, in order, each figure beside the same one for real pictures."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from pipelines.models.find import ModelFolder
+from pipelines.training.autoencoder import measure_autoencoder
+from pipelines.training.evaluation.dual_encoder import SubjectRanks, load_or_train_dual_encoder
+from pipelines.training.evaluation.judge import (
+    TOY_NETWORK,
+    Judge,
+    NetworkSize,
+    Opinion,
+    agreement,
+    expected_agreement,
+    judge_pictures,
+    load_or_train_judge,
+)
+from pipelines.training.evaluation.metrics import (
+    frechet_distance,
+    mean_distance,
+    nearest_distances,
+    precision_recall,
+    quantiles,
+)
+from pipelines.training.evaluation.network import held_out, thumbnails
+from pipelines.training.evaluation.painting import Manner, Painter
+from pipelines.training.evaluation.palette import labels_agree, palette_words
+from pipelines.training.evaluation.prompts import (
+    Prompts,
+    Wanted,
+    plan_agreement,
+    plan_captions,
+    plan_diversity,
+    plan_pairs,
+    plan_subjects,
+)
+from pipelines.training.pack import prepare_pack
+from pipelines.training.pictures import PictureBank
+from pipelines.training.sheets import save_sheet
+
+TOP = 5
+"""A subject counts as shown when it is among this many likeliest of all subjects."""
+
+Figures = dict[str, float]
+Results = dict[str, Figures]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much is painted and how long the judges are trained."""
+
+    pictures: int = 2000
+    prompts: int = 500
+    subject_seeds: int = 4
+    pair_seeds: int = 10
+    diversity_seeds: int = 8
+    judge_steps: int = 3000
+    batch_size: int = 64
+
+
+class Evaluation:
+    """One model, the pack, and the judges that were trained on it."""
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        data: Path,
+        output: Path,
+        *,
+        prompts: Prompts,
+        counts: Counts,
+        manner: Manner,
+        size: str = "v1",
+        workers: int = 1,
+        limit: int | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        """Lay the pack out and train the judges, unless an earlier run has left them in `output`.
+
+        Raises FileNotFoundError where `data` holds no shard.
+        """
+        self.data, self.output, self.limit = data, output, limit
+        self.prompts, self.counts, self.manner, self.say = prompts, counts, manner, say
+        self.device = torch.device(PartialState().device or "cpu")
+        torch.set_float32_matmul_precision("high")
+        prepare_pack(data, output / "pack", workers=workers, limit=limit)
+        self.bank = PictureBank(output / "pack", self.device, seed=0)
+        self.rows, self.real = held_out(self.bank)
+        network = TOY_NETWORK if size == "toy" else NetworkSize()
+        torch.manual_seed(0)
+        self.judge: Judge = load_or_train_judge(
+            self.bank, output / "judge.safetensors", size=network, steps=counts.judge_steps, say=say
+        )
+        # Seeded again, so that the second network is the same whether or not the first was trained now.
+        torch.manual_seed(1)
+        self.bank.generator.manual_seed(1)
+        encoder, tokenizer = load_or_train_dual_encoder(
+            self.bank, output, size=network, steps=counts.judge_steps, say=say
+        )
+        self.subjects = SubjectRanks(encoder, tokenizer, prompts.subjects.names, self.device)
+        self.painter = Painter(folder, self.device, counts.batch_size)
+        self.real_opinion = self._judge(self.real)
+
+    def run(self, caption_guidance: float | None = None) -> Results:
+        """Measure everything; `caption_guidance` is for the Fréchet distance, the manner's by default."""
+        results: Results = {"autoencoder": self.measure_vae()}
+        results |= self.measure_agreement()
+        results |= self.measure_captions(caption_guidance)
+        results["subjects"] = self.measure_subjects()
+        results["word pairs"] = self.measure_pairs()
+        results["diversity"] = self.measure_diversity()
+        return results
+
+    def measure_vae(self) -> Figures:
+        """PSNR and SSIM of reconstructed held-out pictures, in float32."""
+        vae = self.painter.vae
+        dtype = vae.dtype
+        figures = measure_autoencoder(nn.Module.to(vae, torch.float32), self.bank)
+        nn.Module.to(vae, dtype)
+        return figures
+
+    def measure_agreement(self) -> Results:
+        """Style, genre and palette: are they what the prompt asks for?"""
+        wanted = plan_agreement(self.prompts.agreement, self.counts.prompts)
+        images = self._paint("agreement", wanted)
+        opinion, real = self._judge(images), self.real_opinion
+        styles, genres = [row.style for _, row in self.rows], [row.genre for _, row in self.rows]
+        results = {
+            "style": _agreement(opinion.styles, [one.style for one in wanted], real.styles, styles),
+            "genre": _agreement(opinion.genres, [one.genre for one in wanted], real.genres, genres),
+        }
+        found = [
+            colour in palette_words(image)
+            for image, one in zip(images, wanted, strict=True)
+            for colour in one.palette
+        ]
+        results["palette"] = {
+            "colours found": _share(found),
+            "rule and pack labels, Jaccard": labels_agree(self.data, self.limit),
+        }
+        return results
+
+    def measure_captions(self, guidance: float | None) -> Results:
+        """Pictures painted from held-out captions beside the held-out pictures, and beside training ones."""
+        wanted = plan_captions(self.rows, self.counts.pictures)
+        images = self._paint("captions", wanted, guidance)
+        made, real = self._judge(images).features, self.real_opinion.features
+        half = len(real) // 2
+        shuffled = torch.tensor(random.Random(0).sample(range(len(real)), len(real)), device=self.device)
+        first, second = real[shuffled[:half]], real[shuffled[half : 2 * half]]
+        precision, recall = precision_recall(real, made)
+        half_precision, half_recall = precision_recall(first, second)
+        between, halves = frechet_distance(made, real), frechet_distance(first, second)
+        alike = frechet_distance(made[:half], first)
+        distance: Figures = {
+            "guidance": self.manner.guidance_scale if guidance is None else guidance,
+            "generated and real": between,
+            "two halves of the real": halves,
+            "ratio": _ratio(between, halves),
+            "as many generated as a half, and a half": alike,
+            "ratio at equal counts": _ratio(alike, halves),
+            "precision": precision,
+            "recall": recall,
+            "precision of real halves": half_precision,
+            "recall of real halves": half_recall,
+        }
+        return {"frechet": distance, "memorisation": self._nearest(images, made)}
+
+    def _nearest(self, images: Sequence[torch.Tensor], made: torch.Tensor) -> Figures:
+        """Distances to the nearest training picture, of generated and of held-out pictures.
+
+        In the judge's features, and as the root mean square difference of thumbnails in [-1, 1].
+        """
+        training = [
+            self.bank.pixels[shape][index]
+            for shape, rows in self.bank.rows.items()
+            for index, row in enumerate(rows)
+            if not row.validation
+        ]
+        known, small_known = self._judge(training).features, thumbnails(training, self.device)
+        figures: Figures = {}
+        for whose, features, pictures in (
+            ("generated", made, images),
+            ("real", self.real_opinion.features, self.real),
+        ):
+            small = thumbnails(pictures, self.device)
+            # Training saw mirror images too.
+            straight, mirrored = (
+                nearest_distances(one.flatten(1), small_known.flatten(1)) for one in (small, small.flip(-1))
+            )
+            rms = torch.minimum(straight, mirrored) / small_known[0].numel() ** 0.5
+            for space, distances in (
+                ("features", nearest_distances(features, known)),
+                ("thumbnails", rms),
+            ):
+                figures |= {f"{space}, {whose}, {k}": v for k, v in quantiles(distances).items()}
+        for space in ("features", "thumbnails"):
+            for level in ("median", "percentile_5"):
+                made_at, real_at = (figures[f"{space}, {whose}, {level}"] for whose in ("generated", "real"))
+                figures[f"{space}, {level}, generated over real"] = _ratio(made_at, real_at)
+        return figures
+
+    def measure_subjects(self) -> Figures:
+        """How often the right one of all subjects is among the likeliest `TOP`."""
+        wanted = plan_subjects(self.prompts.subjects, self.counts.subject_seeds)
+        images = self._paint("subjects", wanted)
+        ranks = self.subjects.ranks(images, [w.subject for w in wanted], [w.style for w in wanted])
+        painted, rendered = (ranks < TOP).float().chunk(2)
+        shown = [
+            (image, subject, row.style)
+            for (_, row), image in zip(self.rows, self.real, strict=True)
+            for subject in self.prompts.subjects.names
+            if any(re.search(rf"\b{subject}\b", caption) for caption in row.captions)
+        ]
+        real = float("nan")
+        if shown:
+            pictures, subjects, styles = zip(*shown, strict=True)
+            real = float((self.subjects.ranks(pictures, subjects, styles) < TOP).float().mean())
+        return {
+            "painted, in top 5": float(painted.mean()),
+            "3d render, in top 5": float(rendered.mean()),
+            "real held-out, in top 5": real,
+            "real held-out, pictures and subjects": len(shown),
+            "by chance": TOP / len(self.prompts.subjects.names),
+        }
+
+    def measure_pairs(self) -> Figures:
+        """How often a new word's picture is nearer to its known word's pictures than to another's."""
+        pairs, seeds = self.prompts.pairs.words, self.counts.pair_seeds
+        features = self._judge(self._paint("pairs", plan_pairs(self.prompts.pairs, seeds))).features
+        new, known = features.unflatten(0, (len(pairs), 2, seeds)).unbind(1)
+        centres = known.mean(1)
+        rng = random.Random(0)
+        nearer: list[list[bool]] = []
+        for index in range(len(pairs)):
+            others = [rng.choice([o for o in range(len(pairs)) if o != index]) for _ in range(seeds)]
+            own = (new[index] - centres[index]).norm(dim=1)
+            theirs = (new[index] - centres[others]).norm(dim=1)
+            nearer.append((own < theirs).tolist())
+        captions = {
+            word
+            for rows in self.bank.rows.values()
+            for row in rows
+            for caption in row.captions
+            for word in re.findall(r"[a-z]+", caption)
+        }
+        unseen = [trials for (word, _), trials in zip(pairs, nearer, strict=True) if word not in captions]
+        return {
+            "nearer to their own": _share([one for trials in nearer for one in trials]),
+            "trials": len(pairs) * seeds,
+            "words in no caption": len(unseen),
+            "nearer to their own, of those": _share([one for trials in unseen for one in trials]),
+        }
+
+    def measure_diversity(self) -> Figures:
+        """How far apart pictures of one prompt are, beside real pictures of one style."""
+        seeds = self.counts.diversity_seeds
+        wanted = plan_diversity(self.prompts.diversity, seeds)
+        features = self._judge(self._paint("diversity", wanted)).features
+        made = _mean([mean_distance(part) for part in features.split(seeds)])
+        real = self.real_opinion.features
+        styles = [row.style for _, row in self.rows]
+        by_style = [
+            mean_distance(real[[index for index, one in enumerate(styles) if one == style]])
+            for style in sorted(set(styles))
+            if styles.count(style) > 1
+        ]
+        return {
+            "one prompt, many seeds": made,
+            "real pictures of one style": _mean(by_style),
+            "ratio": _ratio(made, _mean(by_style)),
+        }
+
+    def _judge(self, images: Sequence[torch.Tensor]) -> Opinion:
+        return judge_pictures(self.judge, images, self.device)
+
+    def _paint(
+        self, name: str, wanted: Sequence[Wanted], guidance: float | None = None
+    ) -> list[torch.Tensor]:
+        """Paint, and leave the first squares in a sheet for people to look at."""
+        self.say(f"painting {len(wanted)} pictures for {name}")
+        manner = self.manner
+        if guidance is not None:
+            manner = Manner(manner.sampler, manner.num_inference_steps, guidance)
+        images = self.painter.paint(wanted, manner, self.say)
+        squares = [image for image in images if image.shape[0] == image.shape[1]][:32]
+        save_sheet(
+            self.output / "sheets" / f"evaluation-{name}.png",
+            [torch.stack(squares[start : start + 8]) for start in range(0, len(squares), 8)],
+        )
+        return images
+
+
+def _agreement(
+    judged: Sequence[str], asked: Sequence[str], judged_real: Sequence[str], truth: Sequence[str]
+) -> Figures:
+    """How often the judge sees what was asked for, beside how often it is right about real pictures."""
+    painted, own = agreement(judged, asked), agreement(judged_real, truth)
+    mixed = expected_agreement(judged_real, truth, asked)
+    return {
+        "agreement": painted,
+        "judge on real pictures": own,
+        "ratio": _ratio(painted, own),
+        "judge on real pictures, mixed as the prompts": mixed,
+        "ratio, mixed as the prompts": _ratio(painted, mixed),
+    }
+
+
+def _ratio(ours: float, beside: float) -> float:
+    return ours / beside if beside else float("nan")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return sum(hits) / len(hits) if hits else float("nan")

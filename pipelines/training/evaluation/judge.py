@@ -1,0 +1,162 @@
+"""A judge of style and genre: a classifier trained on the real pack, and never on what is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from pipelines.training.evaluation.network import Backbone, draw_views, fit, look
+from pipelines.training.pack import Row
+from pipelines.training.pictures import PictureBank
+
+_SMOOTHING = 0.1
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """Widths of the residual network, and how it is trained."""
+
+    widths: tuple[int, ...] = (48, 96, 192, 320)
+    blocks: int = 2
+    features: int = 128
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+
+
+TOY_NETWORK = NetworkSize(widths=(4, 8), blocks=1, features=8, batch_size=8)
+
+
+class Judge(nn.Module):
+    """Pixels to features and to the logits of styles and genres."""
+
+    def __init__(self, size: NetworkSize, styles: Sequence[str], genres: Sequence[str]) -> None:
+        """Build with random weights."""
+        super().__init__()
+        self.styles, self.genres = tuple(styles), tuple(genres)
+        self.backbone = Backbone(size.widths, size.blocks)
+        self.features = nn.Linear(size.widths[-1], size.features)
+        self.dropout = nn.Dropout(0.3)
+        self.style_head = nn.Linear(size.features, len(styles))
+        self.genre_head = nn.Linear(size.features, len(genres))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) to features, style and genre logits side by side."""
+        features = self.features(self.backbone(pixels))
+        hidden = self.dropout(functional.gelu(features))
+        return torch.cat([features, self.style_head(hidden), self.genre_head(hidden)], dim=1)
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a judge sees in N pictures: features (N, D), and the likeliest style and genre of each."""
+
+    features: torch.Tensor
+    styles: list[str]
+    genres: list[str]
+
+
+def judge_pictures(judge: Judge, images: Sequence[torch.Tensor], device: torch.device) -> Opinion:
+    """Look at pictures, each (height, width, 3) uint8 and of any size."""
+    seen = look(judge, images, device)
+    width = judge.features.out_features
+    features, style, genre = seen.split([width, len(judge.styles), len(judge.genres)], dim=1)
+    return Opinion(
+        features,
+        [judge.styles[index] for index in style.argmax(1).tolist()],
+        [judge.genres[index] for index in genre.argmax(1).tolist()],
+    )
+
+
+def agreement(judged: Sequence[str], wanted: Sequence[str]) -> float:
+    """The share of pictures judged to be what was wanted, of those where something was; NaN without any."""
+    hits = [mine == theirs for mine, theirs in zip(judged, wanted, strict=True) if theirs]
+    return sum(hits) / len(hits) if hits else float("nan")
+
+
+def expected_agreement(judged: Sequence[str], truth: Sequence[str], wanted: Sequence[str]) -> float:
+    """The judge's accuracy on real pictures if they were mixed as `wanted` is.
+
+    Styles differ in how hard they are to tell, and prompts ask for them in other shares than the real
+    pictures have. Labels without a real picture are left out; NaN where nothing is left.
+    """
+    recall = {
+        label: agreement(judged, [one if one == label else "" for one in truth])
+        for label in set(wanted) & set(truth)
+        if label
+    }
+    recalls = [recall[label] for label in wanted if label in recall]
+    return sum(recalls) / len(recalls) if recalls else float("nan")
+
+
+def load_or_train_judge(
+    bank: PictureBank, path: Path, *, size: NetworkSize, steps: int, say: Callable[[str], None]
+) -> Judge:
+    """Take the judge that an earlier run left at `path`, or train one and leave it there."""
+    rows = [row for rows in bank.rows.values() for row in rows if not row.validation]
+    styles = sorted({row.style for row in rows})
+    genres = sorted({row.genre for row in rows if row.genre})
+    judge = Judge(size, styles, genres)
+    nn.Module.to(judge, bank.device)
+    told = {"size": repr(size), "steps": str(steps), "styles": "|".join(styles), "genres": "|".join(genres)}
+    told["pictures"] = str(len(rows))
+    if cached(path, told):
+        judge.load_state_dict(load_file(path))
+        return judge.eval()
+    say(f"training the judge for {steps} steps on {len(rows)} pictures")
+    labels = {
+        shape: (_labels(rows, "style", styles, bank.device), _labels(rows, "genre", genres, bank.device))
+        for shape, rows in bank.rows.items()
+    }
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        shape = bank.choose_format(step)
+        pixels, drawn = draw_views(bank, shape, size.batch_size)
+        with torch.autocast(bank.device.type, torch.bfloat16, enabled=bank.device.type == "cuda"):
+            seen = judge(pixels).float()
+        style, genre = seen[:, size.features :].split([len(styles), len(genres)], dim=1)
+        style_label, genre_label = (one[drawn] for one in labels[shape])
+        loss = functional.cross_entropy(style, style_label, label_smoothing=_SMOOTHING)
+        if (genre_label != _UNKNOWN).any():
+            loss = loss + functional.cross_entropy(
+                genre, genre_label, ignore_index=_UNKNOWN, label_smoothing=_SMOOTHING
+            )
+        return loss
+
+    fit(
+        judge,
+        loss_of_step,
+        steps=steps,
+        learning_rate=size.learning_rate,
+        weight_decay=size.weight_decay,
+        say=say,
+    )
+    save(judge, path, told)
+    return judge
+
+
+def cached(path: Path, told: dict[str, str]) -> bool:
+    """Whether `path` holds weights made in just the way that `told` tells."""
+    if not path.exists():
+        return False
+    with safe_open(path, "pt") as weights:
+        return weights.metadata() == told
+
+
+def save(model: nn.Module, path: Path, told: dict[str, str]) -> None:
+    """Write a model's weights and how they were made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}, path, told)
+
+
+def _labels(rows: Sequence[Row], name: str, known: Sequence[str], device: torch.device) -> torch.Tensor:
+    index = {label: number for number, label in enumerate(known)}
+    return torch.tensor([index.get(getattr(row, name), _UNKNOWN) for row in rows], device=device)

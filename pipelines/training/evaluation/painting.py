@@ -1,0 +1,83 @@
+"""Paints many pictures, a batch at a time, through diffusers' own pipeline."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from transformers.utils import logging as transformers_logging
+
+from pipelines.models.find import ModelFolder
+from pipelines.samplers import make_scheduler
+from pipelines.training.evaluation.prompts import Wanted
+from pipelines.training.pack import Format
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How pictures are painted: the sampler's name, its steps and the guidance."""
+
+    sampler: str
+    num_inference_steps: int
+    guidance_scale: float
+
+
+class Painter:
+    """A model's pipeline on one device, in float16 on a GPU and float32 elsewhere."""
+
+    def __init__(self, folder: ModelFolder, device: torch.device, batch_size: int) -> None:
+        """Load the folder; `batch_size` pictures are painted in one go."""
+        transformers_logging.disable_progress_bar()
+        pipeline: Any = StableDiffusionPipeline.from_pretrained(
+            folder.path,
+            dtype=torch.float16 if device.type == "cuda" else torch.float32,
+            variant=folder.variant or None,
+            local_files_only=True,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.to(device)
+        self._pipeline = pipeline
+        self._folder, self._batch_size = folder, batch_size
+
+    @property
+    def vae(self) -> Any:
+        """The pipeline's autoencoder."""
+        return self._pipeline.vae
+
+    def paint(
+        self, wanted: Sequence[Wanted], manner: Manner, say: Callable[[str], None]
+    ) -> list[torch.Tensor]:
+        """Paint every wanted picture: (height, width, 3) uint8 on the CPU, in the order asked for."""
+        self._pipeline.scheduler = make_scheduler(manner.sampler, self._folder.scheduler_config)
+        by_shape: dict[Format, list[int]] = defaultdict(list)
+        for index, one in enumerate(wanted):
+            by_shape[one.shape].append(index)
+        painted: dict[int, torch.Tensor] = {}
+        for shape, indices in by_shape.items():
+            for start in range(0, len(indices), self._batch_size):
+                part = indices[start : start + self._batch_size]
+                images = self._paint_batch([wanted[index] for index in part], shape, manner)
+                painted |= dict(zip(part, images, strict=True))
+            say(f"  {len(painted)} of {len(wanted)} painted")
+        return [painted[index] for index in range(len(wanted))]
+
+    def _paint_batch(self, wanted: Sequence[Wanted], shape: Format, manner: Manner) -> list[torch.Tensor]:
+        images = self._pipeline(
+            [one.prompt for one in wanted],
+            width=shape.width,
+            height=shape.height,
+            # Noise from the CPU, so that a seed is the same picture on every machine.
+            generator=[torch.Generator().manual_seed(one.seed) for one in wanted],
+            num_inference_steps=manner.num_inference_steps,
+            guidance_scale=manner.guidance_scale,
+            output_type="np",
+            return_dict=False,
+        )[0]
+        # A picture that is not a number is a failure to be seen in the figures, not a crash: it turns black.
+        pixels = np.nan_to_num(images) * 255
+        return list(torch.from_numpy(pixels.round().astype(np.uint8)))
