@@ -35,7 +35,7 @@ class Timeline {
       onBegin: () => this.compare.leave() });
     this.family = new Family({ origin: this.part("origin"), tree: this.part("family"), server, open, compare: (artwork) => this.#compare(artwork) });
     this.compare = new Compare(this.film);
-    this.takeaway = new Takeaway(this.part("takeaway"), () => (this.film.noise > 0.5 ? "latents" : "denoised"));
+    this.takeaway = new Takeaway(this.part("takeaway"), () => (this.fade.valueAsNumber > 0.5 ? "latents" : "denoised"));
     this.film.onLayerKey = () => this.#layer(this.film.noise > 0.5 ? 0 : 1);
     this.#controls();
     this.part("paint").addEventListener("click", () => goTo("prompt-to-image"));

@@ -60,7 +60,7 @@ class Facts:
 
         def texts(name: str) -> tuple[str, ...]:
             value = fields.get(name, ())
-            return tuple(_plain(str(item)) for item in value) if isinstance(value, list | tuple) else ()  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            return tuple(_plain(str(item)) for item in value) if isinstance(value, list | tuple) else ()
 
         return cls(
             source=text("source"),

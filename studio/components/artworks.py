@@ -1,4 +1,4 @@
-"""Kept pictures as the page's modules are told of them."""
+"""Kept pictures as the page's modules are told of them, and what several of them ask for."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ def hang_on_request(studio: Studio, message: Message, request: gr.Request) -> Me
     try:
         artist = named_artist_of(studio, request)
         studio.gallery.hang(str(message.get("id", "")), artist.id, bool(message.get("hung")))
+    except (BadInput, LookupError) as error:
+        return {"sentence": str(error)}
+    return {}
+
+
+def cancel_on_request(studio: Studio, message: Message, request: gr.Request) -> Message:
+    """Cancel a group of pictures: `{"group"}`; answers with a sentence if it cannot."""
+    try:
+        studio.cancel(named_artist_of(studio, request).id, str(message.get("group", "")))
     except (BadInput, LookupError) as error:
         return {"sentence": str(error)}
     return {}

@@ -8,7 +8,7 @@ import gradio as gr
 
 from pipelines.recipe import BadInput, Branch, Recipe, make_recipe
 from pipelines.samplers import SAMPLERS
-from studio.components.artworks import told
+from studio.components.artworks import cancel_on_request, told
 from studio.components.identity import artist_of, named_artist_of
 from studio.components.script import Message, ServerFunction
 
@@ -41,11 +41,7 @@ def branching(studio: Studio) -> list[ServerFunction]:
         return {"group": group}
 
     def cancel(message: Message, request: gr.Request) -> Message:
-        try:
-            studio.cancel(named_artist_of(studio, request).id, str(message.get("group", "")))
-        except (BadInput, LookupError) as error:
-            return {"sentence": str(error)}
-        return {}
+        return cancel_on_request(studio, message, request)
 
     def family(message: Message, request: gr.Request) -> Message:
         artist = artist_of(studio, request)

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from pipelines.recipe import BadInput
-from studio.components.artworks import hang_on_request
-from studio.components.identity import named_artist_of
+from studio.components.artworks import cancel_on_request, hang_on_request
 from studio.components.script import Message, scripted
 
 if TYPE_CHECKING:
@@ -44,11 +42,7 @@ def stage(studio: Studio, examples: Sequence[Message]) -> gr.HTML:
     """Build the stage; its value is `{"group": id}` of the pictures to follow."""
 
     def cancel(message: Message, request: gr.Request) -> Message:
-        try:
-            studio.cancel(named_artist_of(studio, request).id, str(message.get("group", "")))
-        except (BadInput, LookupError) as error:
-            return {"sentence": str(error)}
-        return {}
+        return cancel_on_request(studio, message, request)
 
     def hang(message: Message, request: gr.Request) -> Message:
         return hang_on_request(studio, message, request)

@@ -7,7 +7,7 @@ import re
 from playwright.sync_api import Locator, expect
 
 from tests.browser.house import PATIENCE_MS, Visit
-from tests.browser.test_denoising import open_timeline
+from tests.browser.test_denoising import open_timeline, settle
 
 STEPS = 5
 SCRIPT = '<img src=x onerror="document.title=1"> in a storm'
@@ -132,6 +132,7 @@ def compare_with(artist: Visit, other: str) -> None:
     divider = page.get_by_role("slider", name="Divider between the two pictures")
     expect(divider).to_be_focused()
     expect(page.locator(".compare-right")).to_have_text(f"Step 3 \N{MIDDLE DOT} {other}")
+    settle(artist)
     asked = len(artist.requests)
     after = difference(artist)
     strip.focus()

@@ -13,8 +13,15 @@ def open_timeline(artist: Visit, steps: int) -> None:
     artist.wait_until_finished()
     artist.page.locator("#stage").get_by_role("button", name="Open timeline").click()
     expect(artist.page.locator(".timeline-place")).to_have_text("The finished picture")
-    # Thumbnails of other pictures may still be on their way.
-    artist.page.wait_for_load_state("networkidle")
+    settle(artist)
+
+
+def settle(artist: Visit) -> None:
+    """Wait until thumbnails of other pictures, and whatever else was on its way, have come."""
+    asked = -1
+    while asked != len(artist.requests):
+        asked = len(artist.requests)
+        artist.page.wait_for_timeout(700)
 
 
 def test_scrubs_with_keys_and_mouse_without_any_request(artist: Visit) -> None:
