@@ -175,6 +175,5 @@ def schedule_sigmas(scheduler: Scheduler) -> list[float]:
     sigmas: Tensor | None = getattr(scheduler, "sigmas", None)
     if sigmas is not None:
         return sigmas.tolist()[: len(scheduler.timesteps)]
-    alphas_cumprod: Tensor = getattr(scheduler, "alphas_cumprod")  # noqa: B009 - not every scheduler has it
-    alpha_bar = alphas_cumprod[scheduler.timesteps.long().cpu()].double().clamp(min=_MIN_ALPHA_BAR)
+    alpha_bar = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double().clamp(min=_MIN_ALPHA_BAR)
     return ((1 - alpha_bar) / alpha_bar).sqrt().tolist()

@@ -23,6 +23,7 @@ class Scheduler(Protocol):
     config: Any
     order: int
     timesteps: torch.Tensor
+    alphas_cumprod: torch.Tensor
     init_noise_sigma: float | torch.Tensor
 
     def set_timesteps(self, num_inference_steps: int, *, device: torch.device) -> None:
