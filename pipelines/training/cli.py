@@ -23,10 +23,7 @@ CORES = os.cpu_count() or 1
 
 Data = Annotated[Path, typer.Option(help="The data pack: a folder of WebDataset tar shards.")]
 Output = Annotated[Path, typer.Option(help="Where checkpoints, logs, sheets and the model go.")]
-Size = Annotated[
-    Literal["v1", "v2", "toy"],
-    typer.Option(help="v1 is what ships; v2 is as large and quicker; toy is for tests."),
-]
+Size = Annotated[Literal["v1", "toy"], typer.Option(help="v1 is what ships; toy is for tests.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Take up the last checkpoint in --output.")]
 Minutes = Annotated[float | None, typer.Option(min=0.01, help="Stop, fully annealed, after these minutes.")]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop, fully annealed, after these steps.")]
@@ -135,6 +132,30 @@ def diffusion(
         )
         raise typer.Exit(2)
     run.diffusion(minutes=minutes, max_steps=max_steps, batch_size=batch_size, initial=initial)
+
+
+@train_app.command()
+def distill(
+    data: Data,
+    output: Output,
+    model: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The finished model folder to distil.")
+    ],
+    size: Size = "v1",
+    minutes: Minutes = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    guidance_scale: Annotated[float, typer.Option(min=1, help="What the companion paints as if with.")] = 3.5,
+    resume: Resume = False,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Distil a model into the companion that paints in four steps; goes into lcm/ beside its other parts."""
+    _need_limit(minutes, max_steps)
+    run = _run(data, output, size, resume=resume, workers=workers, limit=limit)
+    run.distill(
+        model, guidance_scale=guidance_scale, minutes=minutes, max_steps=max_steps, batch_size=batch_size
+    )
 
 
 @train_app.command(name="all")

@@ -6,33 +6,35 @@ classifier-free guidance (Ho & Salimans, 2022), and an average of the weights th
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
 from pipelines.training.architecture import (
     Architecture,
     build_scheduler,
     build_text_encoder,
     build_unet,
-    load_tokenizer,
-    train_tokenizer,
 )
-from pipelines.training.autoencoder import encode
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.compiling import CompileFor, compile_unet, load_compiled, save_compiled
 from pipelines.training.distributed import Stateful
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, export_model, paint_sheet
+from pipelines.training.latent_bank import (
+    LatentBank,
+    load_autoencoder,
+    load_latent_bank,
+    prepare_tokenizer,
+)
 from pipelines.training.loop import Loop, place, set_learning_rate
-from pipelines.training.pack import Format, Row
-from pipelines.training.pictures import PictureBank, to_pixels
+from pipelines.training.pictures import PictureBank
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class DiffusionTraining:
     compile: bool = False
     compile_for: CompileFor = "blocks"
     log_every: int = 50
-    checkpoint_minutes: float = 4.0
+    checkpoint_minutes: float = 6.0
     sheet_steps: int = 25
     sheet_prompts: tuple[str, ...] = SHEET_PROMPTS
 
@@ -72,107 +74,6 @@ class NoisePrediction(nn.Module):
         with torch.autocast(latents.device.type, torch.bfloat16, enabled=self.autocast):
             hidden = self.text_encoder(input_ids=input_ids)[0]
             return self.unet(latents, timesteps, hidden, return_dict=False)[0].float()
-
-
-@dataclass(frozen=True)
-class LatentBank:
-    """Every picture's latents, plain and mirrored, and its captions' token ids, format by format.
-
-    `latents[format]` is (N, 2, C, h, w), scaled to unit deviation; `input_ids[format]` is (N, captions, T).
-    """
-
-    latents: dict[Format, torch.Tensor]
-    input_ids: dict[Format, torch.Tensor]
-    empty_ids: torch.Tensor
-
-
-def load_autoencoder(output: Path, device: torch.device) -> AutoencoderKL:
-    """The finished autoencoder of a run, frozen."""
-    vae = AutoencoderKL.from_pretrained(str(output / "vae"))
-    assert isinstance(vae, AutoencoderKL)
-    nn.Module.to(vae, device)
-    vae.eval()
-    vae.requires_grad_(False)
-    return vae
-
-
-def encode_bank(
-    accelerator: Accelerator, bank: PictureBank, vae: AutoencoderKL
-) -> dict[Format, torch.Tensor]:
-    """Encode all pictures and their mirror images once; the processes share the work."""
-    encoded: dict[Format, torch.Tensor] = {}
-    on_gpu = accelerator.device.type == "cuda"
-    batch = 256 if on_gpu else 8
-    for shape, images in bank.pixels.items():
-        mine = torch.arange(accelerator.process_index, len(images), accelerator.num_processes)
-        # Every process gathers the same number of rows: the last ones may be encoded twice.
-        longest = -(-len(images) // accelerator.num_processes)
-        mine = torch.cat([mine, mine[: longest - len(mine)]])
-        parts: list[torch.Tensor] = []
-        for rows in mine.to(bank.device).split(batch):
-            pixels = to_pixels(images[rows])
-            both = torch.cat([pixels, pixels.flip(-1)])
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=on_gpu):
-                latents = encode(vae, both).float() * float(vae.config["scaling_factor"])
-            parts.append(torch.stack(latents.chunk(2), dim=1).to(torch.float16))
-        gathered = accelerator.gather(torch.cat(parts))
-        assert isinstance(gathered, torch.Tensor)
-        # Process p holds rows p, p + P, p + 2P, …: interleave them again.
-        by_process = gathered.unflatten(0, (accelerator.num_processes, longest))
-        encoded[shape] = by_process.transpose(0, 1).flatten(0, 1)[: len(images)].contiguous()
-    return encoded
-
-
-def tokenize_rows(tokenizer: CLIPTokenizer, rows: list[Row]) -> torch.Tensor:
-    """Token ids (N, captions, T) of every row's captions, int16, padded as the pipelines pad."""
-    captions = sorted({caption for row in rows for caption in row.captions})
-    index = {caption: number for number, caption in enumerate(captions)}
-    ids = tokenize(tokenizer, captions)
-    numbers = np.array([[index[caption] for caption in row.captions] for row in rows])
-    return ids[torch.from_numpy(numbers)]
-
-
-def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
-    """Token ids (N, T) int16: start, words, end, and the padding token to the full length."""
-    length = tokenizer.model_max_length
-    padding = int(str(tokenizer.pad_token_id))
-    ids = np.full((len(captions), length), padding, dtype=np.int16)
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    for row, encoding in enumerate(backend.encode_batch(captions)):
-        tokens = encoding.ids
-        if len(tokens) > length:
-            tokens = [*tokens[: length - 1], tokens[-1]]
-        ids[row, : len(tokens)] = tokens
-    return torch.from_numpy(ids)
-
-
-def prepare_tokenizer(
-    accelerator: Accelerator, bank: PictureBank, output: Path, architecture: Architecture
-) -> CLIPTokenizer:
-    """Learn the vocabulary from the training captions, once, into `output/tokenizer`."""
-    folder = output / "tokenizer"
-    if accelerator.is_main_process and not folder.exists():
-        captions = [
-            caption
-            for rows in bank.rows.values()
-            for row in rows
-            if not row.validation
-            for caption in row.captions[:6]
-        ]
-        train_tokenizer(captions, architecture).save_pretrained(str(folder))
-    accelerator.wait_for_everyone()
-    return load_tokenizer(folder)
-
-
-def load_latent_bank(
-    accelerator: Accelerator, bank: PictureBank, vae: AutoencoderKL, tokenizer: CLIPTokenizer
-) -> LatentBank:
-    """Encode pictures and captions of the whole pack."""
-    latents = encode_bank(accelerator, bank, vae)
-    ids = {shape: tokenize_rows(tokenizer, rows).to(bank.device) for shape, rows in bank.rows.items()}
-    return LatentBank(latents, ids, tokenize(tokenizer, [""])[0].to(bank.device))
 
 
 def v_prediction_target(
@@ -207,14 +108,9 @@ class DiffusionLoss:
     def train(self, model: nn.Module, step: int) -> torch.Tensor:
         """The weighted loss of a fresh random batch, a scalar."""
         bank, count = self.bank, self.training.batch_size
-        shape = bank.choose_format(step)
-        rows = bank.draw_rows(shape, count)
-        mirrored = self._integers(2, count)
-        ids = self.encoded.input_ids[shape]
-        ids = ids[rows, self._integers(ids.shape[1], count)]
-        dropped = self._integers(1000, count) < 1000 * self.training.caption_dropout
-        ids = torch.where(dropped[:, None], self.encoded.empty_ids, ids).long()
-        latents = self.encoded.latents[shape][rows, mirrored].float()
+        latents, ids = self.encoded.draw(bank, step, count)
+        dropped = bank.draw_integers(1000, count) < 1000 * self.training.caption_dropout
+        ids = torch.where(dropped[:, None], self.encoded.empty_ids.long(), ids)
         timesteps = self._spread_timesteps(count)
         noise = torch.randn(latents.shape, device=bank.device, generator=bank.generator)
         return self._loss(model, latents, ids, timesteps, noise)
@@ -255,9 +151,6 @@ class DiffusionLoss:
         shares = (torch.arange(count, device=self.bank.device) + jitter) / count
         return (shares * len(self.alphas_cumprod)).long().clamp(max=len(self.alphas_cumprod) - 1)
 
-    def _integers(self, end: int, count: int) -> torch.Tensor:
-        return torch.randint(end, (count,), device=self.bank.device, generator=self.bank.generator)
-
 
 class DiffusionStep:
     """One training step of the text encoder and the U-Net."""
@@ -297,18 +190,21 @@ class DiffusionStep:
     def compile_pass(self) -> None:
         """Run each format forward and backward once and throw the gradients away.
 
-        One process compiles, on all the machine's cores, and the others take over what it made. So the model
-        runs without its wrapper here, which would wait for the other processes' gradients.
+        One process compiles, on all the machine's cores, and the others take over what it made, unless an
+        earlier run has left it. So the model runs without its wrapper here, which would wait for the other
+        processes' gradients.
         """
         formats = {self.losses.bank.choose_format(step): step for step in range(200)}
         first = self.accelerator.is_main_process
-        with self.accelerator.main_process_first():
+        compiled_before = self.compiled.exists()
+        self.accelerator.wait_for_everyone()
+        with nullcontext() if compiled_before else self.accelerator.main_process_first():
             if self.training.compile:
                 load_compiled(self.compiled)
             for step in formats.values():
                 self.losses.train(self.model, step).backward()
                 self.optimizer.zero_grad(set_to_none=True)
-            if self.training.compile and first:
+            if self.training.compile and first and not compiled_before:
                 save_compiled(self.compiled)
 
     def __call__(self, step: int, progress: float) -> dict[str, torch.Tensor]:

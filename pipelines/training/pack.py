@@ -37,12 +37,12 @@ _OTHERS = "other styles"
 ARTIST_BALANCE = 0.25
 """A picture's weight falls with this power of the number of pictures its artist has."""
 
-ARRANGEMENTS = {"painting": 2, "ukiyo-e": 6, "pomology": 3, "emoji-3d": 6}
+ARRANGEMENTS = {"painting": 3, "ukiyo-e": 8, "pomology": 4, "emoji-3d": 8}
 """How many ways each picture is arranged, by source; mirroring doubles it."""
 
 CAPTIONS_PER_ROW = 10
 
-_LAYOUT = 2
+_LAYOUT = 3
 """Counts the changes to what `prepare_pack` writes; a folder of an older layout is made again."""
 
 

@@ -48,17 +48,18 @@ class PictureBank:
     def crop(self, shape: Format, rows: torch.Tensor, side: int) -> torch.Tensor:
         """Crop each row (count,) at random, half mirrored: pixels (count, 3, side, side) in [-1, 1]."""
         count = len(rows)
-        top = self._integers(shape.height - side + 1, count)
-        left = self._integers(shape.width - side + 1, count)
+        top = self.draw_integers(shape.height - side + 1, count)
+        left = self.draw_integers(shape.width - side + 1, count)
         span = torch.arange(side, device=self.device)
         y = (top[:, None] + span)[:, :, None]
         x = (left[:, None] + span)[:, None, :]
-        mirrored = self._integers(2, count).bool()[:, None, None]
+        mirrored = self.draw_integers(2, count).bool()[:, None, None]
         x = torch.where(mirrored, x.flip(2), x)
         crops = self.pixels[shape][rows[:, None, None], y, x]
         return to_pixels(crops)
 
-    def _integers(self, end: int, count: int) -> torch.Tensor:
+    def draw_integers(self, end: int, count: int) -> torch.Tensor:
+        """Draw whole numbers (count,) from 0 to `end`, exclusive."""
         return torch.randint(end, (count,), device=self.device, generator=self.generator)
 
 

@@ -12,7 +12,6 @@ from accelerate import Accelerator
 
 from pipelines.training.architecture import (
     ATELIER_V1,
-    ATELIER_V2,
     TOY,
     Architecture,
     build_text_encoder,
@@ -22,18 +21,28 @@ from pipelines.training.architecture import (
 from pipelines.training.autoencoder import AutoencoderTraining, train_autoencoder
 from pipelines.training.clock import Budget
 from pipelines.training.compiling import CompileFor
-from pipelines.training.diffusion import DiffusionTraining, NoisePrediction, load_autoencoder, train_diffusion
+from pipelines.training.diffusion import DiffusionTraining, NoisePrediction, train_diffusion
+from pipelines.training.distillation import DistillationTraining, distill
 from pipelines.training.export import assemble_pipeline, export_model
+from pipelines.training.latent_bank import load_autoencoder
 from pipelines.training.pack import prepare_pack
 from pipelines.training.pictures import PictureBank
 
-ARCHITECTURES = {"v1": ATELIER_V1, "v2": ATELIER_V2, "toy": TOY}
+ARCHITECTURES = {"v1": ATELIER_V1, "toy": TOY}
 
 _TOY_AUTOENCODER = AutoencoderTraining(
     batch_size=4, crop_px=64, adversary_from=0.5, log_every=1, learning_rate=2e-3
 )
 _TOY_DIFFUSION = DiffusionTraining(
     batch_size=4, log_every=1, warmup_steps=2, sheet_steps=2, sheet_prompts=("seascape, romanticism",)
+)
+_TOY_DISTILLATION = DistillationTraining(
+    batch_size=4,
+    log_every=1,
+    warmup_steps=2,
+    rank=4,
+    sheet_steps=2,
+    sheet_prompts=_TOY_DIFFUSION.sheet_prompts,
 )
 
 
@@ -47,6 +56,7 @@ class Run:
     architecture: Architecture
     autoencoder_training: AutoencoderTraining
     diffusion_training: DiffusionTraining
+    distillation_training: DistillationTraining
     resume: bool
     started_s: float = field(default_factory=time.monotonic)
 
@@ -70,6 +80,7 @@ class Run:
         started_s = time.monotonic()
         accelerator = Accelerator()
         torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True  # a handful of shapes, each used thousands of times
         prepared = output / "pack"
         with accelerator.main_process_first():
             prepare_pack(data, prepared, workers=workers, limit=limit)
@@ -87,6 +98,7 @@ class Run:
             diffusion_training=replace(
                 _TOY_DIFFUSION if toy else DiffusionTraining(), compile=compiled, compile_for=compile_for
             ),
+            distillation_training=_TOY_DISTILLATION if toy else DistillationTraining(),
         )
 
     @property
@@ -143,6 +155,27 @@ class Run:
             budget=Budget(minutes, max_steps),
             resume=self.resume,
             initial=initial,
+        )
+
+    def distill(
+        self,
+        model: Path,
+        *,
+        guidance_scale: float,
+        minutes: float | None = None,
+        max_steps: int | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """Distil a finished model folder into its four-step companion, `output/lcm`."""
+        training = replace(self.distillation_training, guidance_scale=guidance_scale)
+        distill(
+            self.accelerator,
+            self._bank(),
+            self.output,
+            model,
+            training=training if batch_size is None else replace(training, batch_size=batch_size),
+            budget=Budget(minutes, max_steps),
+            resume=self.resume,
         )
 
     def _bank(self) -> PictureBank:

@@ -14,15 +14,17 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from pipelines.training.architecture import TOY, build_unet
+from pipelines.training.architecture import TOY, build_scheduler, build_unet
 from pipelines.training.arrangement import COLOURS, arrange
 from pipelines.training.captions import Facts, clean_title, common_words, compose_caption, title_tags
 from pipelines.training.cli import train_app
 from pipelines.training.clock import Budget, learning_rate_scale
 from pipelines.training.compiling import compile_unet
 from pipelines.training.diffusion import min_snr_weight, v_prediction_target
+from pipelines.training.distillation import LORA_FILE, ConsistencyLoss, DistillationTraining
 from pipelines.training.pack import (
     FORMATS,
     STYLE_SHARES,
@@ -239,6 +241,60 @@ def test_toy_training_resumes_exports_and_paints(pack: Path, tmp_path: Path) -> 
         generator=torch.Generator().manual_seed(0), return_dict=False,
     )[0]  # fmt: skip
     assert painted[0].size == (64, 48)
+
+
+def test_toy_distillation_writes_a_lora_that_diffusers_would_fuse(pack: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    where = ["--data", str(pack), "--output", str(tmp_path), "--size", "toy", "--workers", "1"]
+    trained = runner.invoke(train_app, ["all", *where, "--max-steps", "2"], catch_exceptions=False)
+    assert trained.exit_code == 0, trained.output
+    model = tmp_path / "model"
+    result = runner.invoke(
+        train_app, ["distill", *where, "--model", str(model), "--max-steps", "3"], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in log if line["stage"] == "distillation" and "loss" in line]
+    assert len(losses) == 3
+    assert all(math.isfinite(loss) for loss in losses)
+    assert (tmp_path / "sheets" / "distillation-000003.png").exists()
+
+    lora = load_file(tmp_path / LORA_FILE)
+    weights = load_file(model / "unet" / "diffusion_pytorch_model.safetensors")
+    layers = {name.removesuffix(".lora_A.weight") for name in lora if name.endswith(".lora_A.weight")}
+    assert {f"unet.{name.removesuffix('.weight')}" for name, w in weights.items() if w.ndim > 1} == layers
+    changed = 0
+    for layer in layers:
+        down, up = lora[f"{layer}.lora_A.weight"].float(), lora[f"{layer}.lora_B.weight"].float()
+        base = weights[f"{layer.removeprefix('unet.')}.weight"]
+        assert (up.flatten(1) @ down.flatten(1)).view_as(base).isfinite().all()
+        changed += bool(up.abs().max() > 0)
+    assert changed > len(layers) / 2
+
+
+def test_consistency_loss_is_zero_for_a_student_that_has_arrived() -> None:
+    """A network that always answers the true noise of a one-picture world is consistent along its paths."""
+    training = DistillationTraining(path_steps=10, guidance_scale=1.0, huber=1e-3)
+    picture = torch.randn(1, 4, 4, 4)
+
+    class Perfect(torch.nn.Module):
+        def forward(
+            self, noisy: torch.Tensor, timestep: torch.Tensor, _text: torch.Tensor, *, return_dict: bool
+        ) -> tuple[torch.Tensor]:
+            assert not return_dict
+            alpha_bar = build_scheduler().alphas_cumprod[timestep].view(-1, 1, 1, 1)
+            signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+            noise = (noisy - signal * picture) / spread
+            return (signal * noise - spread * picture,)
+
+    class Text(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor]:
+            return (input_ids.float()[..., None],)
+
+    loss = ConsistencyLoss(Perfect(), Perfect(), Text(), training, torch.zeros(3, dtype=torch.long))
+    drawn = loss(picture.expand(32, -1, -1, -1), torch.zeros(32, 3, dtype=torch.long))
+    # The boundary leaves a trace of the noise at the first point, where its weight is not quite one.
+    assert drawn.item() < 1e-3
 
 
 def test_compiled_blocks_serve_every_format_and_predict_the_same() -> None:

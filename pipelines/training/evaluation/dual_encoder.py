@@ -24,9 +24,9 @@ from pipelines.training.architecture import (
     load_tokenizer,
     train_tokenizer,
 )
-from pipelines.training.diffusion import tokenize, tokenize_rows
 from pipelines.training.evaluation.judge import NetworkSize, cached, save
 from pipelines.training.evaluation.network import Backbone, draw_views, fit, look
+from pipelines.training.latent_bank import tokenize, tokenize_rows
 from pipelines.training.pictures import PictureBank
 
 _WORDS = replace(ATELIER_V1, text_width=192, text_layers=2, text_heads=3, max_tokens=32)
