@@ -42,7 +42,8 @@ class Frame:
     (noise over signal). `latents` is x_t (1, C, h, w) in the scheduler's own `space`, `denoised` the
     predicted x_0 of the same shape; `model_output` is the guided network output it was made from, which is
     all that a sampler needs to take this step again; `guidance_norm` (a scalar tensor) is the root mean
-    square of the conditional minus the unconditional prediction, 0 without guidance.
+    square of the conditional minus the unconditional prediction, 0 without guidance, and `guidance_heat`
+    (1, 1, h, w) the same at every place, over the channels; None without guidance or where it was not kept.
     """
 
     step: int
@@ -54,6 +55,7 @@ class Frame:
     denoised: Tensor
     model_output: Tensor
     guidance_norm: Tensor
+    guidance_heat: Tensor | None = None
 
     @property
     def noisy(self) -> Tensor:
@@ -72,10 +74,11 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A step that was predicted before: `model_output` and `guidance_norm` as in `Frame`."""
+    """A step that was predicted before: its fields are those of `Frame`."""
 
     model_output: Tensor
     guidance_norm: Tensor
+    guidance_heat: Tensor | None = None
 
 
 Run = Generator[Rows | Frame, Tensor | None, Tensor]
@@ -147,11 +150,17 @@ def denoise(
         options: dict[str, Any] = {"generator": leg.generator} if takes_generator else {}
         scaled = scheduler.scale_model_input(latents, timestep)
         if step - first < len(known):
-            model_output, guidance_norm = known[step - first].model_output, known[step - first].guidance_norm
+            again = known[step - first]
+            model_output, guidance_norm, guidance_heat = (
+                again.model_output,
+                again.guidance_norm,
+                again.guidance_heat,
+            )
         else:
             predictions = yield leg.guidance.rows(scaled, timestep)
             assert predictions is not None, "rows are answered with predictions"
-            model_output, guidance_norm = leg.guidance.combine(predictions)
+            model_output, direction = leg.guidance.combine(predictions)
+            guidance_norm, guidance_heat = direction.square().mean().sqrt(), strength_by_place(direction)
         noisy = to_alpha_space(latents, sigmas[step], space)
         denoised = predicted_denoised(model_output, noisy, sigmas[step], prediction_type)
         following = scheduler.step(model_output, timestep, latents, **options, return_dict=False)[0]
@@ -165,9 +174,15 @@ def denoise(
             denoised=denoised,
             model_output=model_output,
             guidance_norm=guidance_norm,
+            guidance_heat=guidance_heat,
         )
         latents = following
     return latents
+
+
+def strength_by_place(direction: Tensor) -> Tensor | None:
+    """Return the root mean square of (1, C, h, w) over its channels, (1, 1, h, w); None of a scalar."""
+    return direction.square().mean(1, keepdim=True).sqrt() if direction.ndim else None
 
 
 def schedule_sigmas(scheduler: Scheduler) -> list[float]:

@@ -37,9 +37,12 @@ class Guidance:
         )
 
     def combine(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return unconditional + scale (conditional - unconditional), and the RMS of the difference."""
+        """Return unconditional + scale (conditional - unconditional), and the difference: the direction.
+
+        The direction is (1, C, h, w), or a scalar zero without guidance.
+        """
         if self.scale <= 1:
             return predictions, predictions.new_zeros(())
         unconditional, conditional = predictions.chunk(2)
         direction = conditional - unconditional
-        return unconditional + self.scale * direction, direction.square().mean().sqrt()
+        return unconditional + self.scale * direction, direction

@@ -45,8 +45,9 @@ class TimelineWriter:
     """Keeps a run's frames in a folder as they come.
 
     `add` writes `frame-000.safetensors` and on (`latents`: x_t at the sampler's own scale, `denoised`: the
-    predicted x_0, `model_output`: the guided output behind it, from which a branch goes on exactly);
-    `close` writes `timeline.json`, without which the folder is not a timeline.
+    predicted x_0, `model_output`: the guided output behind it, from which a branch goes on exactly; with
+    guidance also `guidance_heat`: where it pulls and how hard, (1, 1, h, w) in float16); `close` writes
+    `timeline.json`, without which the folder is not a timeline.
     """
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
@@ -63,6 +64,8 @@ class TimelineWriter:
             "denoised": frame.denoised.cpu().contiguous(),
             "model_output": frame.model_output.cpu().contiguous(),
         }
+        if frame.guidance_heat is not None:
+            tensors["guidance_heat"] = frame.guidance_heat.half().cpu().contiguous()
         save_file(tensors, _frame_file(self._folder, frame.step))
         self._steps.append(
             Step(
@@ -86,12 +89,13 @@ class TimelineWriter:
 
 @dataclass(frozen=True, slots=True)
 class StoredFrame:
-    """One frame read back: tensors as in `Frame`, (1, C, h, w) on the CPU."""
+    """One frame read back: tensors as in `Frame`, on the CPU; a frame without guidance has no heat."""
 
     latents: Tensor
     denoised: Tensor
     model_output: Tensor
     noisy: Tensor
+    guidance_heat: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,8 @@ class Timeline:
             ) from None
         numbers = self.steps[step]
         noisy = to_alpha_space(latents, numbers.sigma, numbers.space)
-        return StoredFrame(latents, denoised, model_output, noisy)
+        heat = tensors.get("guidance_heat")
+        return StoredFrame(latents, denoised, model_output, noisy, None if heat is None else heat.float())
 
     def known(self, steps: int, device: torch.device) -> list[Known]:
         """Read the first steps as a branch takes them over.
@@ -126,13 +131,16 @@ class Timeline:
         Raises:
             BadInput: when one of their files is missing or damaged.
         """
-        return [
-            Known(
-                self.frame(step).model_output.to(device),
-                torch.tensor(self.steps[step].guidance_norm, device=device),
-            )
-            for step in range(steps)
-        ]
+        return [self._known(step, device) for step in range(steps)]
+
+    def _known(self, step: int, device: torch.device) -> Known:
+        frame = self.frame(step)
+        heat = frame.guidance_heat
+        return Known(
+            frame.model_output.to(device),
+            torch.tensor(self.steps[step].guidance_norm, device=device),
+            None if heat is None else heat.to(device),
+        )
 
 
 def read_timeline(folder: Path) -> Timeline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,6 +71,21 @@ class StableDiffusion:
         words = self._tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
         room: int = self._tokenizer.model_max_length - 2
         return self._tokenizer.decode(words[room:]).strip() if len(words) > room else ""
+
+    def token_spans(self, prompt: str) -> list[tuple[int, int]]:
+        """Tell for each token that the model reads which characters of the prompt it stands for.
+
+        The beginning and the end of the sequence stand for none: (0, 0).
+        """
+        tokens = self._tokenizer(
+            prompt, truncation=True, max_length=self._tokenizer.model_max_length, return_offsets_mapping=True
+        )
+        return [(start, stop) for start, stop in tokens.offset_mapping]
+
+    def unet_on_same_weights(self) -> Any:
+        """Return a second U-Net on the same weights: it takes no memory, and its modules may be changed."""
+        weights = (*self._unet.parameters(), *self._unet.buffers())
+        return copy.deepcopy(self._unet, {id(weight): weight for weight in weights})
 
     @torch.inference_mode()
     def predict(self, rows: Rows) -> Tensor:

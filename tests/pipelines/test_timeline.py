@@ -44,6 +44,9 @@ def test_frames_come_back_bit_for_bit(tiny: StableDiffusion, tmp_path: Path, sam
         assert torch.equal(stored.noisy, frame.noisy)
         assert (step.step, step.timestep, step.sigma) == (frame.step, frame.timestep, frame.sigma)
         assert step.guidance_norm == frame.guidance_norm.item()
+        assert stored.guidance_heat is not None
+        pull = stored.guidance_heat.square().mean().sqrt().item()
+        assert pull == pytest.approx(step.guidance_norm, rel=2e-3), "its places make up its strength"
     moved = (frames[3].denoised - frames[2].denoised).square().mean().sqrt().item()
     assert timeline.steps[3].change == moved > 0
     assert timeline.steps[0].change == 0
@@ -54,7 +57,7 @@ def test_folder_holds_what_the_documentation_says(tiny: StableDiffusion, tmp_pat
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names == [*(f"frame-{i:03d}.safetensors" for i in range(6)), "timeline.json"]
     tensors = load_file(tmp_path / "frame-000.safetensors")
-    assert set(tensors) == {"latents", "denoised", "model_output"}
+    assert set(tensors) == {"latents", "denoised", "model_output", "guidance_heat"}
     file = json.loads((tmp_path / "timeline.json").read_text())
     assert set(file) == {"recipe", "steps"}
     assert set(file["steps"][0]) == {"step", "timestep", "sigma", "guidance_norm", "change", "space"}

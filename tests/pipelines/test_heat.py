@@ -1,0 +1,127 @@
+"""Heat over the picture: where it changed, where the prompt pulled, and what each word was read for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.attention import Attention, read_looks, tokens_of, word_heat
+from pipelines.denoising import Rows
+from pipelines.heat import Heat, change_heat, enlarged, guidance_heat, over_run, within_step
+from pipelines.models.sd import StableDiffusion
+from pipelines.prompt_to_image import paint
+from pipelines.recipe import BadInput, Branch, Recipe
+from pipelines.timeline import Timeline, TimelineWriter, read_timeline
+from tests.pipelines.test_denoising import recipe_of
+
+PROMPT = "a red cat"
+
+
+def kept(tiny: StableDiffusion, folder: Path, recipe: Recipe) -> Timeline:
+    writer = TimelineWriter(folder, recipe)
+    paint(tiny, recipe, writer.add)
+    writer.close()
+    return read_timeline(folder)
+
+
+@pytest.fixture
+def timeline(tiny: StableDiffusion, tmp_path: Path) -> Timeline:
+    return kept(tiny, tmp_path / "kept", recipe_of(tiny, prompt=PROMPT, num_inference_steps=7))
+
+
+def test_change_is_that_of_the_predicted_picture(timeline: Timeline) -> None:
+    heat = change_heat(timeline)
+    assert heat[0] is None
+    for step in range(1, 7):
+        map_ = heat[step]
+        assert map_ is not None
+        assert map_.square().mean().sqrt().item() == pytest.approx(timeline.steps[step].change, rel=1e-5)
+    (timeline.folder / "frame-003.safetensors").write_bytes(b"damaged")
+    assert [map_ is None for map_ in change_heat(timeline)] == [True, False, False, True, True, False, False]
+
+
+def test_guidance_is_kept_where_there_is_any(
+    tiny: StableDiffusion, timeline: Timeline, tmp_path: Path
+) -> None:
+    assert all(map_ is not None and map_.shape == (36, 32) for map_ in guidance_heat(timeline))
+    alone = kept(tiny, tmp_path / "alone", recipe_of(tiny, guidance_scale=1.0, num_inference_steps=2))
+    with pytest.raises(BadInput, match="without guidance"):
+        guidance_heat(alone)
+
+
+def test_heat_is_scaled_for_the_eye(timeline: Timeline) -> None:
+    for scaled in (over_run(change_heat(timeline)), within_step(change_heat(timeline))):
+        tiles = enlarged(scaled, width=64, height=72)
+        assert tiles.shape == (7, 72, 64)
+        assert tiles.min() >= 0
+        assert tiles.max() <= 1
+        assert tiles[0].max() == 0
+        assert tiles[1:].amax((1, 2)).min() > 0.1
+    flat: Heat = [torch.full((4, 4), 0.5)]
+    assert enlarged(within_step(flat), width=4, height=4).max() == 0, "nothing stands out of what is alike"
+
+
+def test_attention_is_the_network_s_own(tiny: StableDiffusion) -> None:
+    """Every place shares its attention out among the tokens; watching changes nothing of what is painted."""
+    rows = Rows(torch.randn(2, 4, 18, 16), torch.tensor([500, 20]), tiny.encode_prompt([PROMPT, "b"]))
+    before = tiny.predict(rows)
+    attention = Attention(tiny)
+    seen = attention.see(rows)
+    assert seen.shape == (2, 16, 18, 16)
+    torch.testing.assert_close(seen.sum(1), torch.ones(2, 18, 16))
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(tiny.predict(rows), before)
+    # A row's attention does not depend on its neighbours.
+    alone = attention.see(Rows(rows.latents[:1], rows.timestep[:1], rows.prompt_embeds[:1]))
+    torch.testing.assert_close(alone[0], seen[0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_word_is_all_its_tokens_wherever_it_stands(tiny: StableDiffusion) -> None:
+    # Every character is a token here, after the one that begins the sequence.
+    assert tokens_of(tiny, "a cat, a cat", "cat") == [2, 3, 4, 7, 8, 9]
+    assert tokens_of(tiny, "a Cat", "cat") == [2, 3, 4]
+    assert tokens_of(tiny, "a cat", "ca") == []
+    assert tokens_of(tiny, "abcdefghijklmnopq cat", "cat") == [], "the model does not read that far"
+
+
+def test_a_kept_run_is_looked_at_again(tiny: StableDiffusion, timeline: Timeline, tmp_path: Path) -> None:
+    looks = Attention(tiny).look_again(timeline)
+    assert looks.steps == [0, 3, 6]
+    file = tmp_path / "attention.safetensors"
+    assert read_looks(file) is None
+    looks.save(file)
+    again = read_looks(file)
+    assert again is not None
+    assert torch.equal(again.heat, looks.heat)
+    red, cat = (word_heat(tiny, timeline, again, word) for word in ("red", "cat"))
+    assert len(red) == 7
+    first, between, second = (red[step] for step in (0, 1, 3))
+    assert first is not None
+    assert between is not None
+    assert second is not None
+    torch.testing.assert_close(between, first + (second - first) / 3)
+    assert cat[0] is not None
+    assert not torch.equal(first, cat[0])
+    with pytest.raises(BadInput, match="no word “dog”"):
+        word_heat(tiny, timeline, again, "dog")
+
+
+def test_a_branch_is_looked_at_under_the_prompt_of_each_step(
+    tiny: StableDiffusion, timeline: Timeline, tmp_path: Path
+) -> None:
+    recipe = recipe_of(
+        tiny,
+        prompt="a dog",
+        num_inference_steps=7,
+        branch=Branch(parent=timeline.recipe, step=3),
+    )
+    branch = kept(tiny, tmp_path / "branch", recipe)
+    attention = Attention(tiny)
+    looks = attention.look_again(branch)
+    parents = attention.look_again(timeline)
+    assert torch.equal(looks.heat[0], parents.heat[0])
+    dog, cat = (word_heat(tiny, branch, looks, word) for word in ("dog", "cat"))
+    assert [map_ is None for map_ in dog] == [True] * 3 + [False] * 4
+    assert cat[0] is not None
