@@ -1,4 +1,4 @@
-"""Atelier's command line: serve, paint, replay, train, bench, models, doctor."""
+"""Atelier's command line: serve, paint, blend, replay, train, bench, models, doctor."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipelines.models.find import EMBEDDED, find_model, list_models
-from pipelines.recipe import BadInput, Recipe, make_recipe
+from pipelines.palette import make_mix, read_share
+from pipelines.recipe import BadInput
 from pipelines.training.cli import train_app
-
-if TYPE_CHECKING:
-    from pipelines.denoising import Frame
-    from pipelines.models.sd import StableDiffusion
+from studio.to_files import paint_all, png_path, prepare_folder, read_text, recipe_maker
 
 app = typer.Typer(
     help="A shared diffusion art studio in the browser.",
@@ -87,36 +83,61 @@ def paint(
     if prompts is not None and timeline is not None:
         raise BadInput("--timeline keeps the steps of one picture; give it with a prompt, without --prompts.")
     folder = find_model(model)
-    defaults = folder.defaults
-
-    def recipe(text: str) -> Recipe:
-        chosen = make_recipe(
-            model=folder.name,
-            model_revision=folder.revision,
-            prompt=text,
-            negative_prompt=negative_prompt,
-            seed=seed,
-            width=folder.width if width is None else width,
-            height=folder.height if height is None else height,
-            sampler=defaults.sampler if sampler is None else sampler,
-            num_inference_steps=(
-                defaults.num_inference_steps if num_inference_steps is None else num_inference_steps
-            ),
-            guidance_scale=defaults.guidance_scale if guidance_scale is None else guidance_scale,
-        )
-        folder.check_sampler(chosen.sampler)
-        return chosen
-
+    recipe = recipe_maker(
+        folder,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        width=width,
+        height=height,
+        sampler=sampler,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+    )
     if prompts is None:
-        jobs = [(_png(output), recipe(prompt or ""))]
+        jobs = [(png_path(output), recipe(prompt=prompt or ""))]
     else:
-        lines = [line.strip() for line in _read_text(prompts).splitlines() if line.strip()]
+        lines = [line.strip() for line in read_text(prompts).splitlines() if line.strip()]
         if not lines:
             raise BadInput(f"{prompts} has no prompts: write one a line.")
         if output.exists() and not output.is_dir():
             raise BadInput(f"With --prompts, --output is a folder, and {output} is a file.")
-        jobs = [(output / f"{number:05d}.png", recipe(line)) for number, line in enumerate(lines)]
-    _paint_all(folder.path, jobs, timeline)
+        jobs = [(output / f"{number:05d}.png", recipe(prompt=line)) for number, line in enumerate(lines)]
+    paint_all(folder.path, jobs, timeline)
+
+
+@app.command()
+def blend(
+    prompt: Annotated[str, typer.Argument(help="What to paint, without any style.")],
+    *,
+    style: Annotated[
+        list[str], typer.Option(metavar="NAME=WEIGHT", help="A style of the palette; once for each.")
+    ],
+    method: Annotated[str, typer.Option(help="conditioning, slerp or prediction.")] = "conditioning",
+    output: Annotated[Path, typer.Option(help="The PNG to write.")],
+    negative_prompt: Annotated[str, typer.Option(help="What the picture should keep away from.")] = "",
+    seed: Annotated[str, typer.Option(metavar="NUMBER", help="-1 draws one.")] = "-1",
+    num_inference_steps: Number = None,
+    guidance_scale: Number = None,
+    width: Number = None,
+    height: Number = None,
+    sampler: Annotated[str | None, typer.Option(help="As in the studio: DPM++ 2M, Euler a, …")] = None,
+    model: ModelName = EMBEDDED,
+    timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
+) -> None:
+    """Paint one picture in several styles at once."""
+    target, mix = png_path(output), make_mix([read_share(share) for share in style], method)
+    folder = find_model(model)
+    recipe = recipe_maker(
+        folder,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        width=width,
+        height=height,
+        sampler=sampler,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+    )
+    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline)
 
 
 @app.command()
@@ -128,7 +149,7 @@ def replay(
     """Paint the picture that a PNG describes once more, to the same pixels on the same machine."""
     from studio.provenance import read_png_recipe
 
-    target = _png(output)
+    target = png_path(output)
     recipe = read_png_recipe(picture)
     folder = find_model(model or recipe.model)
     if folder.revision != recipe.model_revision:
@@ -137,7 +158,7 @@ def replay(
             f"{folder.path} is revision {folder.revision[:8]}: the picture would differ. Give the folder "
             "with the same weights as --model."
         )
-    _paint_all(folder.path, [(target, recipe)], None)
+    paint_all(folder.path, [(target, recipe)], None)
 
 
 @app.command()
@@ -155,7 +176,7 @@ def bench(
     from pipelines.bench import bench as bench_model
 
     if output is not None:
-        _prepare_folder(output.parent)
+        prepare_folder(output.parent)
     measured = bench_model(find_model(model), rounds=rounds)
     table = Table("what", "model", "device", "ours, s", "plain diffusers, s", "ratio")
     for row in measured.rows:
@@ -185,92 +206,6 @@ def doctor(data_dir: DataDir = None, model: ModelName = EMBEDDED) -> None:
         typer.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}: {finding.found}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
-
-
-def _paint_all(folder: Path, jobs: list[tuple[Path, Recipe]], timeline: Path | None) -> None:
-    """Load the model once and paint every job to its file."""
-    from pipelines.latents import to_images
-    from pipelines.models.load import load_model
-    from pipelines.prompt_to_image import paint as paint_latents
-    from pipelines.timeline import TimelineWriter
-    from studio.provenance import save_png
-
-    for path, _ in jobs:
-        _prepare_folder(path.parent)
-    if timeline is not None:
-        _prepare_folder(timeline)
-    with _progress(len(jobs)) as progress:
-        model: StableDiffusion = load_model(find_model(str(folder)))
-        for path, recipe in jobs:
-            writer = TimelineWriter(timeline, recipe) if timeline is not None else None
-
-            def on_frame(frame: Frame, name: str = path.name, writer: TimelineWriter | None = writer) -> None:
-                progress(name, frame.step + 1, frame.steps)
-                if writer is not None:
-                    writer.add(frame)
-
-            if unread := model.unread(recipe.prompt):
-                typer.echo(f"The prompt is longer than the model reads; left out: {unread}", err=True)
-            latents = paint_latents(model, recipe, on_frame)
-            if writer is not None:
-                writer.close()
-            save_png(path, to_images(model.decode(latents))[0], recipe)
-
-
-@contextmanager
-def _progress(pictures: int) -> Generator[Callable[[str, int, int], None]]:
-    """Show a bar for the picture being painted, where standard error is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("loading the model", total=None)
-        done = 0
-
-        def show(name: str, step: int, steps: int) -> None:
-            nonlocal done
-            label = name if pictures == 1 else f"{name} ({done + 1} of {pictures})"
-            progress.update(task, description=label, completed=step, total=steps)
-            done += step == steps
-
-        yield show
-
-
-def _png(path: Path) -> Path:
-    if path.suffix.lower() != ".png":
-        raise BadInput(f"--output is a PNG file, such as {path.with_suffix('.png').name}, not {path.name}.")
-    if path.is_dir():
-        raise BadInput(f"--output is a PNG file, and {path} is a folder.")
-    return path
-
-
-def _prepare_folder(folder: Path) -> None:
-    """Make a folder and see that it can be written to, before any work is spent."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise BadInput(
-            f"Nothing can be written to {folder.resolve()}; choose a folder that you may write to."
-        )
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{file} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{file} is not UTF-8 text.") from None
 
 
 def main() -> None:

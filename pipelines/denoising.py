@@ -8,13 +8,13 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from pipelines.guidance import Guidance
+from pipelines.guidance import Composition, Guidance
 from pipelines.samplers import Scheduler, Space
 
 # Where a schedule ends in pure noise alpha_bar is zero; diffusers' own sigma schedulers stop here too.
@@ -44,6 +44,7 @@ class Frame:
     all that a sampler needs to take this step again; `guidance_norm` (a scalar tensor) is the root mean
     square of the conditional minus the unconditional prediction, 0 without guidance, and `guidance_heat`
     (1, 1, h, w) the same at every place, over the channels; None without guidance or where it was not kept.
+    `contributions` is, where styles were mixed by their predictions, the heat of each one's own part.
     """
 
     step: int
@@ -56,6 +57,7 @@ class Frame:
     model_output: Tensor
     guidance_norm: Tensor
     guidance_heat: Tensor | None = None
+    contributions: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @property
     def noisy(self) -> Tensor:
@@ -63,12 +65,20 @@ class Frame:
         return to_alpha_space(self.latents, self.sigma, self.space)
 
 
+class Guiding(Protocol):
+    """What guides a run; it may be another guidance at every moment, from 0 at the first step to 1."""
+
+    def at(self, progress: float, /) -> Guidance | Composition:
+        """Return the guidance of one step."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
     """From schedule position `start` on: what the network is asked, and where the sampler draws its noise."""
 
     start: int
-    guidance: Guidance
+    guidance: Guiding
     generator: torch.Generator
 
 
@@ -79,6 +89,7 @@ class Known:
     model_output: Tensor
     guidance_norm: Tensor
     guidance_heat: Tensor | None = None
+    contributions: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 Run = Generator[Rows | Frame, Tensor | None, Tensor]
@@ -151,16 +162,15 @@ def denoise(
         scaled = scheduler.scale_model_input(latents, timestep)
         if step - first < len(known):
             again = known[step - first]
-            model_output, guidance_norm, guidance_heat = (
-                again.model_output,
-                again.guidance_norm,
-                again.guidance_heat,
-            )
+            model_output, contributions = again.model_output, again.contributions
+            guidance_norm, guidance_heat = again.guidance_norm, again.guidance_heat
         else:
-            predictions = yield leg.guidance.rows(scaled, timestep)
+            guidance = leg.guidance.at(step / max(1, len(timesteps) - 1))
+            predictions = yield guidance.rows(scaled, timestep)
             assert predictions is not None, "rows are answered with predictions"
-            model_output, direction = leg.guidance.combine(predictions)
+            model_output, direction = guidance.combine(predictions)
             guidance_norm, guidance_heat = direction.square().mean().sqrt(), strength_by_place(direction)
+            contributions = guidance.contributions(predictions)
         noisy = to_alpha_space(latents, sigmas[step], space)
         denoised = predicted_denoised(model_output, noisy, sigmas[step], prediction_type)
         following = scheduler.step(model_output, timestep, latents, **options, return_dict=False)[0]
@@ -175,6 +185,7 @@ def denoise(
             model_output=model_output,
             guidance_norm=guidance_norm,
             guidance_heat=guidance_heat,
+            contributions=contributions,
         )
         latents = following
     return latents

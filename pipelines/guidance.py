@@ -36,6 +36,11 @@ class Guidance:
             torch.cat([self.negative_prompt_embeds, self.prompt_embeds]),
         )
 
+    def at(self, progress: float) -> Guidance:
+        """Return the guidance of a moment of the run, from 0 to 1: this one is always the same."""
+        del progress
+        return self
+
     def combine(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
         """Return unconditional + scale (conditional - unconditional), and the difference: the direction.
 
@@ -46,3 +51,76 @@ class Guidance:
         unconditional, conditional = predictions.chunk(2)
         direction = conditional - unconditional
         return unconditional + self.scale * direction, direction
+
+    def contributions(self, predictions: Tensor) -> dict[str, Tensor]:
+        """Tell how hard each style pulls: nothing, where there is one conditioning only."""
+        del predictions
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """One conditioning of a composition, and how much it has to say.
+
+    `share` is a scalar or a map (1, 1, h, w); embeddings are (1, tokens, dim).
+    """
+
+    name: str
+    prompt_embeds: Tensor
+    negative_prompt_embeds: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """Composed predictions: one row for each voice and one unconditional (Liu et al. 2022, equation 11).
+
+    epsilon = u + scale sum_i share_i (c_i - u), with the negative prompts of all voices averaged into one
+    row u. Without guidance (a `scale` of 1 or less) and with shares that sum to one, u costs no row.
+    """
+
+    voices: tuple[Voice, ...]
+    scale: float
+
+    @property
+    def _is_convex(self) -> bool:
+        return self.scale <= 1 and all(bool((voice.share >= 0).all()) for voice in self.voices)
+
+    def rows(self, latents: Tensor, timestep: Tensor) -> Rows:
+        """Ask for x_t under the negative prompt, where it is needed, and under each voice's own."""
+        from pipelines.denoising import Rows
+
+        embeds = [voice.prompt_embeds for voice in self.voices]
+        if not self._is_convex:
+            embeds.insert(0, self._negative_prompt_embeds())
+        return Rows(torch.cat([latents] * len(embeds)), timestep.expand(len(embeds)), torch.cat(embeds))
+
+    def combine(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the composed prediction, and the direction it was taken in (a zero scalar without one)."""
+        if self._is_convex:
+            return self._weighted(predictions), predictions.new_zeros(())
+        unconditional, conditional = predictions[:1], predictions[1:]
+        direction = self._weighted(conditional - unconditional)
+        return unconditional + max(self.scale, 1.0) * direction, direction
+
+    def contributions(self, predictions: Tensor) -> dict[str, Tensor]:
+        """Tell how hard each voice pulls, place by place: the RMS over channels of its part, (1, 1, h, w)."""
+        middle = self._weighted(predictions) if self._is_convex else predictions[:1]
+        own = predictions if self._is_convex else predictions[1:]
+        pulls = zip(self.voices, own.split(1), strict=True)
+        return {
+            voice.name: (voice.share * (prediction - middle)).square().mean(1, keepdim=True).sqrt()
+            for voice, prediction in pulls
+        }
+
+    def _weighted(self, rows: Tensor) -> Tensor:
+        parts = (voice.share * row for voice, row in zip(self.voices, rows.split(1), strict=True))
+        return sum(parts, torch.zeros_like(rows[:1]))
+
+    def _negative_prompt_embeds(self) -> Tensor:
+        first = self.voices[0].negative_prompt_embeds
+        if all(torch.equal(voice.negative_prompt_embeds, first) for voice in self.voices):
+            return first
+        amounts = torch.stack([voice.share.abs().mean() for voice in self.voices])
+        stacked = torch.stack([voice.negative_prompt_embeds for voice in self.voices])
+        return (amounts.view(-1, 1, 1, 1) / amounts.sum() * stacked).sum(0)

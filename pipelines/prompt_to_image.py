@@ -17,11 +17,11 @@ from pipelines.denoising import (
     from_alpha_space,
     schedule_sigmas,
 )
-from pipelines.guidance import Guidance
 from pipelines.latents import initial_latents
 from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import BadInput, Recipe
 from pipelines.samplers import SAMPLERS, Scheduler, make_scheduler
+from pipelines.style_blending import guidance_of
 
 
 @dataclass(slots=True)
@@ -71,10 +71,7 @@ def _stretches(model: StableDiffusion, recipe: Recipe) -> list[_Stretch]:
     seed: int | None = None
     for member in recipe.lineage():
         model.folder.check_sampler(member.sampler)
-        negative_prompt_embeds, prompt_embeds = model.encode_prompt(
-            [member.negative_prompt, member.prompt]
-        ).split(1)
-        guidance = Guidance(prompt_embeds, negative_prompt_embeds, member.guidance_scale)
+        guidance = guidance_of(model, member)
         if member.branch is not None:
             taken = member.branch.step
             _cut(stretches, taken)

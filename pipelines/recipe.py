@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from pipelines.samplers import SAMPLERS
+from pipelines.styles import Mix
 
 SCHEMA_VERSION = 1
 MAX_STEPS = 150
@@ -79,6 +80,8 @@ class Recipe(BaseModel):
     num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE_SCALE, allow_inf_nan=False)]
     branch: Branch | None = None
+    # What came later is left out while it is not there: older recipes keep their keys.
+    mix: Mix | None = Field(default=None, exclude_if=lambda mix: mix is None)
 
     @model_validator(mode="after")
     def _same_canvas(self) -> Recipe:
@@ -195,6 +198,8 @@ def _sentence(field: str, value: object, message: str) -> str:
             return f"Guidance must be a number from 0 to {MAX_GUIDANCE_SCALE:g}, not {shown}."
         case "sampler":
             return f"There is no sampler called {shown}. The samplers are {', '.join(SAMPLER_NAMES)}."
+        case "mix":
+            return message.removeprefix("Value error, ")
         case _:
             about = f"{field}: " if field else ""
             return f"The recipe cannot be read: {about}{message.removeprefix('Value error, ')}."

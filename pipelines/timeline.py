@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,7 +20,10 @@ _TENSORS = ("latents", "denoised", "model_output")
 
 
 class Step(BaseModel):
-    """The numbers of one step, as `Frame` has them; `change` is the RMS by which x_0 moved since the last."""
+    """The numbers of one step, as `Frame` has them; `change` is the RMS by which x_0 moved since the last.
+
+    `contributions` is how hard each style of a mix pulled, the RMS of its part of the guidance.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,6 +33,7 @@ class Step(BaseModel):
     guidance_norm: float
     change: float
     space: Space
+    contributions: dict[str, float] = Field(default_factory=dict[str, float], exclude_if=lambda own: not own)
 
 
 class TimelineFile(BaseModel):
@@ -46,8 +50,9 @@ class TimelineWriter:
 
     `add` writes `frame-000.safetensors` and on (`latents`: x_t at the sampler's own scale, `denoised`: the
     predicted x_0, `model_output`: the guided output behind it, from which a branch goes on exactly; with
-    guidance also `guidance_heat`: where it pulls and how hard, (1, 1, h, w) in float16); `close` writes
-    `timeline.json`, without which the folder is not a timeline.
+    guidance also `guidance_heat`: where it pulls and how hard, (1, 1, h, w) in float16; for a mix of
+    predictions also `contributions`: the same for each style, (styles, h, w), in the order of the step's
+    `contributions`); `close` writes `timeline.json`, without which the folder is not a timeline.
     """
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
@@ -66,6 +71,8 @@ class TimelineWriter:
         }
         if frame.guidance_heat is not None:
             tensors["guidance_heat"] = frame.guidance_heat.half().cpu().contiguous()
+        if frame.contributions:
+            tensors["contributions"] = torch.cat(list(frame.contributions.values()))[:, 0].half().cpu()
         save_file(tensors, _frame_file(self._folder, frame.step))
         self._steps.append(
             Step(
@@ -75,6 +82,7 @@ class TimelineWriter:
                 guidance_norm=frame.guidance_norm.item(),
                 change=0.0 if self._before is None else _rms(tensors["denoised"] - self._before),
                 space=frame.space,
+                contributions={name: _rms(pull) for name, pull in frame.contributions.items()},
             )
         )
         self._before = tensors["denoised"]
@@ -89,13 +97,17 @@ class TimelineWriter:
 
 @dataclass(frozen=True, slots=True)
 class StoredFrame:
-    """One frame read back: tensors as in `Frame`, on the CPU; a frame without guidance has no heat."""
+    """One frame read back: tensors as in `Frame`, on the CPU; a frame without guidance has no heat.
+
+    `contributions` is (styles, h, w), where styles were mixed by their predictions.
+    """
 
     latents: Tensor
     denoised: Tensor
     model_output: Tensor
     noisy: Tensor
     guidance_heat: Tensor | None
+    contributions: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +134,11 @@ class Timeline:
             ) from None
         numbers = self.steps[step]
         noisy = to_alpha_space(latents, numbers.sigma, numbers.space)
-        heat = tensors.get("guidance_heat")
-        return StoredFrame(latents, denoised, model_output, noisy, None if heat is None else heat.float())
+        heat, contributions = (
+            None if stored is None else stored.float()
+            for stored in (tensors.get("guidance_heat"), tensors.get("contributions"))
+        )
+        return StoredFrame(latents, denoised, model_output, noisy, heat, contributions)
 
     def known(self, steps: int, device: torch.device) -> list[Known]:
         """Read the first steps as a branch takes them over.
@@ -134,12 +149,14 @@ class Timeline:
         return [self._known(step, device) for step in range(steps)]
 
     def _known(self, step: int, device: torch.device) -> Known:
-        frame = self.frame(step)
-        heat = frame.guidance_heat
+        frame, numbers = self.frame(step), self.steps[step]
+        heat, pulls = frame.guidance_heat, frame.contributions
+        by_style = () if pulls is None else pulls.to(device)[:, None, None]
         return Known(
             frame.model_output.to(device),
-            torch.tensor(self.steps[step].guidance_norm, device=device),
+            torch.tensor(numbers.guidance_norm, device=device),
             None if heat is None else heat.to(device),
+            dict(zip(numbers.contributions, by_style, strict=True)),
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from pipelines.recipe import BadInput, Recipe, read_recipe
+from pipelines.styles import shares_in_words
 from studio.files import write_file
 
 INFOTEXT_CHUNK = "parameters"
@@ -59,6 +60,8 @@ def _parameters(recipe: Recipe) -> dict[str, str]:
     parameters = {"Steps": str(recipe.num_inference_steps), "Sampler": sampler}
     if sampler != recipe.sampler:
         parameters["Schedule type"] = _KARRAS.strip()
+    if recipe.mix is not None:
+        parameters |= {"Styles": shares_in_words(recipe.mix.felt), "Style method": recipe.mix.method}
     return parameters | {
         "CFG scale": repr(recipe.guidance_scale).removesuffix(".0"),
         "Seed": str(recipe.seed),

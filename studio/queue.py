@@ -197,8 +197,9 @@ class JobQueue:
 
 def _notes(model: StableDiffusion, recipe: Recipe) -> list[str]:
     """Say which part of a prompt the model does not read."""
-    prompts = {"prompt": recipe.prompt, "negative prompt": recipe.negative_prompt}
-    unread = {name: model.unread(prompt) for name, prompt in prompts.items()}
+    from pipelines.style_blending import prompts_of
+
+    unread = {name: model.unread(prompt) for name, prompt in prompts_of(recipe).items()}
     return [
         f"The model reads only so many words: it does not see the end of the {name}, “{end}”."
         for name, end in unread.items()

@@ -53,6 +53,26 @@ def test_a_file_of_prompts_becomes_numbered_pictures(tiny_folder: Path, tmp_path
         assert read_recipe(image.info["atelier_recipe"]).prompt == "kraków, światło"
 
 
+def test_blend_keeps_the_mix_and_each_styles_part(tiny_folder: Path, tmp_path: Path) -> None:
+    output, frames = tmp_path / "mix.png", tmp_path / "frames"
+    shares = ["--style", "Ukiyo-e=0.5", "--style", "baroque=1.5", "--style", "no style=-1"]
+    method = ["--method", "prediction"]
+    done = atelier(
+        "blend", "a cat", *shares, *method, "--model", tiny_folder, "--output", output, "--timeline", frames,
+        *QUICK,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with Image.open(output) as image:
+        recipe = read_recipe(image.info["atelier_recipe"])
+        told = 'Styles: "baroque 75 %, no style -50 %, ukiyo-e 25 %", Style method: prediction, '
+        assert told in image.info["parameters"]
+    assert recipe.mix is not None
+    assert [style.name for style in recipe.mix.styles] == ["ukiyo-e", "baroque", "no style"]
+    timeline = read_timeline(frames)
+    assert timeline.recipe == recipe
+    assert all(set(step.contributions) == {"baroque", "no style", "ukiyo-e"} for step in timeline.steps)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -86,6 +106,15 @@ def test_bad_input_is_one_line_and_writes_nothing(
         (["paint", "a", "--output", "/proc/nowhere/x.png"], "Nothing can be written to /proc/nowhere"),
         (["paint", "--prompts", "missing.txt", "--output", "out"], "missing.txt cannot be read"),
         (["paint", "x" * 10_000, "--output", "x.png"], "The prompt has 10,000 characters"),
+        (
+            ["blend", "a", "--style", "cubism=1", "--output", "x.png"],
+            "There is no style called cubism. The s",
+        ),
+        (
+            ["blend", "a", "--style", "baroque", "--output", "x.png"],
+            "Give a style as NAME=WEIGHT, such as bar",
+        ),
+        (["blend", "a", "--style", "baroque=0", "--output", "x.png"], "Every weight is zero or below"),
         (["replay", "README.md", "--output", "x.png"], "README.md is not a PNG"),
         (["replay", "missing.png", "--output", "x.png"], "There is no file missing.png"),
         (["--data-dir", "/proc/nowhere"], "/proc/nowhere"),

@@ -1,0 +1,119 @@
+"""The palette: the styles that every artist finds in the studio (assets/styles.toml), and mixes made of them.
+
+No torch at import.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines.recipe import BadInput
+from pipelines.styles import METHODS, Method, Mix, MixedStyle, Style
+
+STYLES = Path(__file__).resolve().parents[1] / "assets" / "styles.toml"
+
+
+class Swatch(Style):
+    """A style of the palette.
+
+    `period` is when it was painted in; `thumbnail`, in assets/styles, shows the prompt `example` in it.
+    """
+
+    period: str
+    description: str
+    example: str
+    seed: int
+    thumbnail: str
+
+
+class _Sheet(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    style: tuple[Swatch, ...]
+
+
+@cache
+def palette(path: Path = STYLES) -> tuple[Swatch, ...]:
+    """Read the styles of the palette, in their order."""
+    return _Sheet.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).style
+
+
+def find_style(name: str) -> Swatch:
+    """Find a style of the palette by its name, whatever its capitals.
+
+    Raises:
+        BadInput: naming the styles there are.
+    """
+    for swatch in palette():
+        if swatch.name == name.strip().lower():
+            return swatch
+    known = ", ".join(swatch.name for swatch in palette())
+    raise BadInput(f"There is no style called {name}. The styles are {known}.", "mix")
+
+
+def make_mix(styles: Sequence[Mapping[str, object]], method: str) -> Mix:
+    """Make a mix from what was chosen.
+
+    Args:
+        styles: for each, `name` and `weight`, if wanted `curve` and `region`; `prompt` and `negative_prompt`
+            where the style is the artist's own and not in the palette.
+        method: one of `METHODS`.
+
+    Raises:
+        BadInput: with one sentence that says what is wrong and what would be right.
+    """
+    methods: dict[str, Method] = {known: known for known in METHODS}
+    chosen = methods.get(method)
+    if chosen is None:
+        raise BadInput(f"Styles are mixed by {', '.join(METHODS)}, not by {method}.", "mix")
+    try:
+        return Mix(method=chosen, styles=tuple(_mixed(style) for style in styles))
+    except ValidationError as error:
+        raise BadInput(_sentence(error), "mix") from None
+
+
+def read_share(text: str) -> dict[str, object]:
+    """Read "ukiyo-e=0.4" as the name and weight of a style.
+
+    Raises:
+        BadInput: there is no "=" in it.
+    """
+    name, equals, weight = text.rpartition("=")
+    if not equals:
+        raise BadInput(f"Give a style as NAME=WEIGHT, such as {text.strip() or 'ukiyo-e'}=0.5.", "mix")
+    return {"name": name.strip(), "weight": weight.strip()}
+
+
+def _mixed(fields: Mapping[str, object]) -> MixedStyle:
+    name = str(fields.get("name", ""))
+    typed = {key: value for key, value in fields.items() if value is not None}
+    if "prompt" not in typed:
+        swatch = find_style(name)
+        typed |= {"name": swatch.name, "prompt": swatch.prompt, "negative_prompt": swatch.negative_prompt}
+    curve = typed.get("curve")
+    if isinstance(curve, list):
+        typed["curve"] = tuple(curve)
+    weight = typed.get("weight")
+    try:
+        typed["weight"] = float(str(weight))
+    except ValueError:
+        shown = "nothing" if weight in (None, "") else str(weight)
+        raise BadInput(f"The weight of {name} must be a number, not {shown}.", "mix") from None
+    if not math.isfinite(float(str(weight))):
+        raise BadInput(f"The weight of {name} must be a finite number, not {weight}.", "mix")
+    return MixedStyle.model_validate(typed)
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if first["type"] == "value_error":
+        return str(first["msg"]).removeprefix("Value error, ")
+    return f"The mix cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}."

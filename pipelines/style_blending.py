@@ -1,0 +1,168 @@
+"""Style blending: the guidance of a recipe, which mixes its styles anew at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipelines.guidance import Composition, Guidance, Voice
+from pipelines.models.sd import StableDiffusion
+from pipelines.recipe import Recipe
+from pipelines.styles import REGION_SIDE, Method, MixedStyle, region_bytes, with_fragment
+
+_MEAN_ROUNDS = 12
+
+
+def guidance_of(model: StableDiffusion, recipe: Recipe) -> Guidance | Blend:
+    """Encode a recipe's prompts, one pair for each style that is felt."""
+    plain = _encode(model, recipe, None)
+    if recipe.mix is None:
+        return plain
+    voices = tuple((style, _encode(model, recipe, style)) for style in recipe.mix.felt)
+    canvas = (recipe.height // model.vae_scale_factor, recipe.width // model.vae_scale_factor)
+    regions = {
+        style.name: region_map(style.region, *canvas).to(model.device)
+        for style in recipe.mix.felt
+        if style.region is not None
+    }
+    return Blend(recipe.mix.method, voices, regions, plain)
+
+
+def prompts_of(recipe: Recipe) -> dict[str, str]:
+    """Tell every prompt that the model is to read, by what it is called to an artist."""
+    if recipe.mix is None:
+        return {"prompt": recipe.prompt, "negative prompt": recipe.negative_prompt}
+    prompts: dict[str, str] = {}
+    for style in recipe.mix.felt:
+        positive, negative = _texts(recipe, style)
+        prompts[f"prompt with {style.name}"] = positive
+        prompts[f"negative prompt with {style.name}"] = negative
+    return prompts
+
+
+def region_map(region: str, height: int, width: int) -> Tensor:
+    """Spread a painted region over the canvas: (1, 1, height, width) from 0 to 1, with soft borders."""
+    painted = torch.frombuffer(bytearray(region_bytes(region)), dtype=torch.uint8).float() / 255
+    square = painted.view(1, 1, REGION_SIDE, REGION_SIDE)
+    return functional.interpolate(square, (height, width), mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def spherical_mean(embeds: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """Mix embeddings (1, tokens, dim) along the sphere, token by token; shares sum to one.
+
+    The weighted mean on the sphere of Buss and Fillmore 2001 (algorithm A1), which for two vectors is the
+    spherical interpolation of Shoemake 1985. Lengths are mixed as they are.
+    """
+    points = torch.cat(list(embeds)).double()
+    weights = points.new_tensor(list(shares)).view(-1, 1, 1)
+    lengths = points.norm(dim=-1, keepdim=True)
+    units = points / lengths.clamp(min=1e-12)
+    mean = functional.normalize((weights * units).sum(0, keepdim=True), dim=-1)
+    for _ in range(_MEAN_ROUNDS):
+        cosines = (units * mean).sum(-1, keepdim=True).clamp(-1, 1)
+        across = units - cosines * mean
+        towards = functional.normalize(across, dim=-1) * torch.atan2(
+            across.norm(dim=-1, keepdim=True), cosines
+        )
+        step = (weights * towards).sum(0, keepdim=True)
+        angle = step.norm(dim=-1, keepdim=True)
+        mean = angle.cos() * mean + angle.sin() * functional.normalize(step, dim=-1)
+        mean = functional.normalize(mean, dim=-1)
+    return (mean * (weights * lengths).sum(0, keepdim=True)).float()
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """Guidance by several styles, each with its weight, curve and region.
+
+    `voices` pairs each style with its own guidance, `regions` has a map (1, 1, h, w) for those that were
+    painted, `plain` is the prompt without any style, for where and when none is felt.
+    """
+
+    method: Method
+    voices: tuple[tuple[MixedStyle, Guidance], ...]
+    regions: dict[str, Tensor]
+    plain: Guidance
+
+    def at(self, progress: float) -> Guidance | Composition:
+        """Mix for a moment of the run, from 0 at its first step to 1 at its last.
+
+        Styles without a region are mixed by the method, painted regions lie over them. A style whose weight
+        is zero at this moment asks for no row.
+        """
+        felt = [(style, own, style.at(progress)) for style, own in self.voices]
+        ground = [one for one in felt if one[0].region is None and one[2] != 0]
+        painted = [one for one in felt if one[0].region is not None and one[2] > 0]
+        voices = self._ground(ground)
+        if painted:
+            voices = self._paint_over(voices, painted, progress)
+        if len(voices) == 1 and not painted:
+            only = voices[0]
+            return Guidance(only.prompt_embeds, only.negative_prompt_embeds, self.plain.scale)
+        return Composition(tuple(voices), self.plain.scale)
+
+    def _ground(self, felt: Sequence[tuple[MixedStyle, Guidance, float]]) -> list[Voice]:
+        """Mix the styles that are everywhere; without one that pulls, the prompt speaks alone."""
+        whole = sum(weight for _, _, weight in felt if weight > 0)
+        if whole == 0:
+            return [_voice("no style", self.plain, 1.0)]
+        if self.method == "prediction" or len(felt) == 1:
+            return [_voice(style.name, own, weight / whole) for style, own, weight in felt]
+        shares = [weight / whole for _, _, weight in felt]
+        guidances = [own for _, own, _ in felt]
+        mean = spherical_mean if self.method == "slerp" else _weighted_mean
+        prompt_embeds = mean([own.prompt_embeds for own in guidances], shares)
+        negatives = [own.negative_prompt_embeds for own in guidances]
+        alike = all(torch.equal(negative, negatives[0]) for negative in negatives)
+        negative = negatives[0] if alike else mean(negatives, shares)
+        mixed = Guidance(prompt_embeds, negative, self.plain.scale)
+        return [_voice(" + ".join(style.name for style, _, _ in felt), mixed, 1.0)]
+
+    def _paint_over(
+        self, ground: list[Voice], painted: Sequence[tuple[MixedStyle, Guidance, float]], progress: float
+    ) -> list[Voice]:
+        """Lay regions over the ground: they cover it, and share by weight where they overlap.
+
+        A region's curve also fades it in and out as a whole.
+        """
+        faded = [self.regions[style.name] * (style.at(progress) / style.weight) for style, _, _ in painted]
+        cover = torch.stack(faded).sum(0).clamp(max=1)
+        rival = torch.stack([weight * map_ for (_, _, weight), map_ in zip(painted, faded, strict=True)])
+        part = cover * rival / rival.sum(0).clamp(min=1e-12)
+        voices = [_voice(style.name, own, part[i]) for i, (style, own, _) in enumerate(painted)]
+        if bool((cover == 1).all()):
+            return voices
+        return [
+            Voice(voice.name, voice.prompt_embeds, voice.negative_prompt_embeds, voice.share * (1 - cover))
+            for voice in ground
+        ] + voices
+
+
+def _weighted_mean(embeds: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    parts = (share * embedding for share, embedding in zip(shares, embeds, strict=True))
+    return sum(parts, torch.zeros_like(embeds[0]))
+
+
+def _voice(name: str, own: Guidance, share: float | Tensor) -> Voice:
+    amount = share if isinstance(share, Tensor) else own.prompt_embeds.new_tensor(share)
+    return Voice(name, own.prompt_embeds, own.negative_prompt_embeds, amount)
+
+
+def _texts(recipe: Recipe, style: MixedStyle | None) -> tuple[str, str]:
+    if style is None:
+        return recipe.prompt, recipe.negative_prompt
+    return (
+        with_fragment(recipe.prompt, style.prompt),
+        with_fragment(recipe.negative_prompt, style.negative_prompt),
+    )
+
+
+def _encode(model: StableDiffusion, recipe: Recipe, style: MixedStyle | None) -> Guidance:
+    # Each style's pair by itself, so that its embeddings do not depend on how many others there are.
+    prompt, negative_prompt = _texts(recipe, style)
+    negative_prompt_embeds, prompt_embeds = model.encode_prompt([negative_prompt, prompt]).split(1)
+    return Guidance(prompt_embeds, negative_prompt_embeds, recipe.guidance_scale)

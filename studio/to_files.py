@@ -1,0 +1,136 @@
+"""Paints recipes to files, for the command line: one load of the model, and refusals before any work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from pipelines.models.find import ModelFolder, find_model
+from pipelines.recipe import BadInput, Recipe, make_recipe
+
+if TYPE_CHECKING:
+    from pipelines.denoising import Frame
+    from pipelines.models.sd import StableDiffusion
+
+
+def recipe_maker(folder: ModelFolder, **options: object) -> Callable[..., Recipe]:
+    """Return what makes a recipe of a picture's own fields, the same options for all.
+
+    An option that is None takes the model's own default. What it makes raises BadInput with the sentence.
+    """
+    defaults = {**folder.defaults.model_dump(), "width": folder.width, "height": folder.height}
+    chosen = {name: defaults.get(name) if value is None else value for name, value in options.items()}
+
+    def recipe(**fields: object) -> Recipe:
+        made = make_recipe(model=folder.name, model_revision=folder.revision, **chosen, **fields)
+        folder.check_sampler(made.sampler)
+        return made
+
+    return recipe
+
+
+def paint_all(folder: Path, jobs: list[tuple[Path, Recipe]], timeline: Path | None) -> None:
+    """Load the model once and paint every job to its file."""
+    from pipelines.latents import to_images
+    from pipelines.models.load import load_model
+    from pipelines.prompt_to_image import paint as paint_latents
+    from pipelines.style_blending import prompts_of
+    from pipelines.timeline import TimelineWriter
+    from studio.provenance import save_png
+
+    for path, _ in jobs:
+        prepare_folder(path.parent)
+    if timeline is not None:
+        prepare_folder(timeline)
+    with _progress(len(jobs)) as progress:
+        model: StableDiffusion = load_model(find_model(str(folder)))
+        for path, recipe in jobs:
+            writer = TimelineWriter(timeline, recipe) if timeline is not None else None
+
+            def on_frame(frame: Frame, name: str = path.name, writer: TimelineWriter | None = writer) -> None:
+                progress(name, frame.step + 1, frame.steps)
+                if writer is not None:
+                    writer.add(frame)
+
+            for name, prompt in prompts_of(recipe).items():
+                if unread := model.unread(prompt):
+                    typer.echo(f"The {name} is longer than the model reads; left out: {unread}", err=True)
+            latents = paint_latents(model, recipe, on_frame)
+            if writer is not None:
+                writer.close()
+            save_png(path, to_images(model.decode(latents))[0], recipe)
+
+
+@contextmanager
+def _progress(pictures: int) -> Generator[Callable[[str, int, int], None]]:
+    """Show a bar for the picture being painted, where standard error is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("loading the model", total=None)
+        done = 0
+
+        def show(name: str, step: int, steps: int) -> None:
+            nonlocal done
+            label = name if pictures == 1 else f"{name} ({done + 1} of {pictures})"
+            progress.update(task, description=label, completed=step, total=steps)
+            done += step == steps
+
+        yield show
+
+
+def png_path(path: Path) -> Path:
+    """Take a path to write a PNG to.
+
+    Raises:
+        BadInput: it is a folder, or called otherwise.
+    """
+    if path.suffix.lower() != ".png":
+        raise BadInput(f"--output is a PNG file, such as {path.with_suffix('.png').name}, not {path.name}.")
+    if path.is_dir():
+        raise BadInput(f"--output is a PNG file, and {path} is a folder.")
+    return path
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a folder and see that it can be written to, before any work is spent.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise BadInput(
+            f"Nothing can be written to {folder.resolve()}; choose a folder that you may write to."
+        )
+
+
+def read_text(file: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        BadInput: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{file} is not UTF-8 text.") from None
