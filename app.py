@@ -15,9 +15,10 @@ import typer
 
 from pipelines.models.find import EMBEDDED, find_model, list_models
 from pipelines.palette import make_mix, read_share
+from pipelines.picture_files import read_file
 from pipelines.recipe import BadInput
 from pipelines.training.cli import train_app
-from studio.to_files import paint_all, png_path, prepare_folder, read_text, recipe_maker
+from studio.to_files import paint_all, png_path, prepare_folder, read_beginning, read_text, recipe_maker
 
 app = typer.Typer(
     help="A shared diffusion art studio in the browser.",
@@ -35,6 +36,10 @@ DataDir = Annotated[
 ModelName = Annotated[str, typer.Option(help="A model's name, or the path of a Stable Diffusion folder.")]
 # Numbers arrive as text, so that the recipe's own sentences answer for them.
 Number = Annotated[str | None, typer.Option(metavar="NUMBER")]
+Image = Annotated[Path | None, typer.Option(help="A picture to begin from.")]
+Strength = Annotated[
+    str, typer.Option(metavar="NUMBER", help="How much of the schedule is painted over --image.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -75,6 +80,8 @@ def paint(
     height: Number = None,
     sampler: Annotated[str | None, typer.Option(help="As in the studio: DPM++ 2M, Euler a, …")] = None,
     model: ModelName = EMBEDDED,
+    image: Image = None,
+    strength: Strength = "0.6",
     timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
 ) -> None:
     """Paint one picture, or one for each line of a file."""
@@ -83,15 +90,17 @@ def paint(
     if prompts is not None and timeline is not None:
         raise BadInput("--timeline keeps the steps of one picture; give it with a prompt, without --prompts.")
     folder = find_model(model)
+    begun = read_beginning(folder, image, strength)
     recipe = recipe_maker(
         folder,
         negative_prompt=negative_prompt,
         seed=seed,
-        width=width,
-        height=height,
+        width=begun.width if width is None else width,
+        height=begun.height if height is None else height,
         sampler=sampler,
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
+        source=begun.source,
     )
     if prompts is None:
         jobs = [(png_path(output), recipe(prompt=prompt or ""))]
@@ -102,7 +111,7 @@ def paint(
         if output.exists() and not output.is_dir():
             raise BadInput(f"With --prompts, --output is a folder, and {output} is a file.")
         jobs = [(output / f"{number:05d}.png", recipe(prompt=line)) for number, line in enumerate(lines)]
-    paint_all(folder.path, jobs, timeline)
+    paint_all(folder.path, jobs, timeline, begun.files)
 
 
 @app.command()
@@ -122,22 +131,26 @@ def blend(
     height: Number = None,
     sampler: Annotated[str | None, typer.Option(help="As in the studio: DPM++ 2M, Euler a, …")] = None,
     model: ModelName = EMBEDDED,
+    image: Image = None,
+    strength: Strength = "0.6",
     timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
 ) -> None:
     """Paint one picture in several styles at once."""
     target, mix = png_path(output), make_mix([read_share(share) for share in style], method)
     folder = find_model(model)
+    begun = read_beginning(folder, image, strength)
     recipe = recipe_maker(
         folder,
         negative_prompt=negative_prompt,
         seed=seed,
-        width=width,
-        height=height,
+        width=begun.width if width is None else width,
+        height=begun.height if height is None else height,
         sampler=sampler,
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
+        source=begun.source,
     )
-    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline)
+    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline, begun.files)
 
 
 @app.command()
@@ -145,6 +158,9 @@ def replay(
     picture: Annotated[Path, typer.Argument(help="A PNG that Atelier painted.")],
     output: Annotated[Path, typer.Option(help="The PNG to write.")],
     model: Annotated[str | None, typer.Option(help="Where its model is, when it was given by path.")] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="The file it begins from, when it begins from one.")
+    ] = None,
 ) -> None:
     """Paint the picture that a PNG describes once more, to the same pixels on the same machine."""
     from studio.provenance import read_png_recipe
@@ -158,7 +174,7 @@ def replay(
             f"{folder.path} is revision {folder.revision[:8]}: the picture would differ. Give the folder "
             "with the same weights as --model."
         )
-    paint_all(folder.path, [(target, recipe)], None)
+    paint_all(folder.path, [(target, recipe)], None, [read_file(file) for file in image or []])
 
 
 @app.command()

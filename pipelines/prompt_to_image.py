@@ -1,4 +1,4 @@
-"""Prompt to image: a recipe becomes a denoising run, from noise or from a step of another picture's run."""
+"""Prompt to image: a recipe becomes a denoising run, from noise, a picture or a step of another's run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from pipelines.denoising import (
     from_alpha_space,
     schedule_sigmas,
 )
-from pipelines.latents import initial_latents
+from pipelines.latents import initial_latents, noised_source
 from pipelines.models.sd import StableDiffusion
+from pipelines.picture_files import fit_picture, read_picture
 from pipelines.recipe import BadInput, Recipe
 from pipelines.samplers import SAMPLERS, Scheduler, make_scheduler
+from pipelines.sources import OpenSource, no_sources
 from pipelines.style_blending import guidance_of
 
 
@@ -42,26 +44,38 @@ class _Stretch:
         return self.stop - self.first
 
 
-def prompt_to_image(model: StableDiffusion, recipe: Recipe, known: Sequence[Known] = ()) -> Run:
+def prompt_to_image(
+    model: StableDiffusion,
+    recipe: Recipe,
+    known: Sequence[Known] = (),
+    open_source: OpenSource = no_sources,
+) -> Run:
     """Make the denoising run of a recipe; nothing is predicted until it is driven.
 
     A branch takes its parent's steps up to the branching step with the parent's prompt, guidance and noise,
     then goes on with its own. Of the parent's steps, those in `known` are not predicted again. With another
-    sampler or number of steps, the position of the new schedule that is nearest in noise takes over.
+    sampler or number of steps, the position of the new schedule that is nearest in noise takes over. A recipe
+    with a source begins from it, at the position that its strength chooses.
 
     Raises:
-        BadInput: a sampler does not follow the model's noise schedule, or the parent has no such step.
+        BadInput: a sampler does not follow the model's noise schedule, the parent has no such step, or the
+            source is gone or damaged.
     """
     stretches = _stretches(model, recipe)
     opening = stretches[0]
-    latents = initial_latents(
-        opening.scheduler,
-        opening.legs[0].generator,
-        channels=model.latent_channels,
-        height=recipe.height // model.vae_scale_factor,
-        width=recipe.width // model.vae_scale_factor,
-    )
-    return _run(stretches, latents.to(model.device), known)
+    scheduler, generator = opening.scheduler, opening.legs[0].generator
+    if recipe.source is not None:
+        picture = fit_picture(read_picture(open_source(recipe.source.image)), recipe.width, recipe.height)
+        latents = noised_source(model, picture, scheduler, generator, first=opening.first)
+    else:
+        latents = initial_latents(
+            scheduler,
+            generator,
+            channels=model.latent_channels,
+            height=recipe.height // model.vae_scale_factor,
+            width=recipe.width // model.vae_scale_factor,
+        ).to(model.device)
+    return _run(stretches, latents, known)
 
 
 def _stretches(model: StableDiffusion, recipe: Recipe) -> list[_Stretch]:
@@ -86,7 +100,7 @@ def _stretches(model: StableDiffusion, recipe: Recipe) -> list[_Stretch]:
         if last is None or _schedule_of(member) != _schedule_of(last.recipe):
             scheduler = make_scheduler(member.sampler, model.folder.scheduler_config)
             scheduler.set_timesteps(member.num_inference_steps, device=model.device)
-            first = 0 if last is None else _nearest_position(scheduler, last)
+            first = _first_position(scheduler, member) if last is None else _nearest_position(scheduler, last)
             if first and not SAMPLERS[member.sampler].begins_midway:
                 raise BadInput(
                     f"{member.sampler} cannot take over in the middle of a run; keep the picture's own "
@@ -100,6 +114,11 @@ def _stretches(model: StableDiffusion, recipe: Recipe) -> list[_Stretch]:
             last.legs.append(Leg(last.stop, guidance, generator))
         last.stop = len(last.scheduler.timesteps)
     return stretches
+
+
+def _first_position(scheduler: Scheduler, recipe: Recipe) -> int:
+    """Find where the schedule is begun: at its first position, or at the one a source's strength chooses."""
+    return scheduler.order * recipe.source.first_step(recipe.num_inference_steps) if recipe.source else 0
 
 
 def _schedule_of(recipe: Recipe) -> tuple[str, int]:
@@ -188,9 +207,10 @@ def paint(
     recipe: Recipe,
     on_frame: Callable[[Frame], None] | None = None,
     known: Sequence[Known] = (),
+    open_source: OpenSource = no_sources,
 ) -> Tensor:
-    """Drive one run alone, from noise to the final latents (1, C, h, w)."""
-    run = prompt_to_image(model, recipe, known)
+    """Drive one run alone, from its beginning to the final latents (1, C, h, w)."""
+    run = prompt_to_image(model, recipe, known, open_source)
     answer: Tensor | None = None
     while True:
         try:

@@ -21,7 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from pipelines.refusal import BadInput
 from pipelines.samplers import SAMPLERS
+from pipelines.sources import Source, source_sentence
 from pipelines.styles import Mix
 
 SCHEMA_VERSION = 1
@@ -32,17 +34,6 @@ MAX_SEED = 2**64 - 1
 MAX_PROMPT_CHARACTERS = 2000
 MAX_PICTURES = 16
 SAMPLER_NAMES = tuple(SAMPLERS)
-
-
-class BadInput(ValueError):
-    """What an artist asked for cannot be done; the message is the sentence she reads.
-
-    `field` names the `Recipe` field it is about, or is empty.
-    """
-
-    def __init__(self, sentence: str, field: str = "") -> None:
-        super().__init__(sentence)
-        self.field = field
 
 
 SidePx = Annotated[int, Field(ge=MIN_SIDE_PX, le=MAX_SIDE_PX, multiple_of=8)]
@@ -82,6 +73,7 @@ class Recipe(BaseModel):
     branch: Branch | None = None
     # What came later is left out while it is not there: older recipes keep their keys.
     mix: Mix | None = Field(default=None, exclude_if=lambda mix: mix is None)
+    source: Source | None = Field(default=None, exclude_if=lambda source: source is None)
 
     @model_validator(mode="after")
     def _same_canvas(self) -> Recipe:
@@ -91,6 +83,19 @@ class Recipe(BaseModel):
             )
             if mine != theirs:
                 raise ValueError("a branch has the model, width and height of the picture it leaves")
+            if self.source != self.branch.parent.source:
+                raise ValueError("a branch begins from what the picture it leaves began from")
+        return self
+
+    @model_validator(mode="after")
+    def _sampler_can_begin_there(self) -> Recipe:
+        midway = self.source is not None and self.source.first_step(self.num_inference_steps) > 0
+        if midway and not SAMPLERS[self.sampler].begins_midway:
+            raise BadInput(
+                f"{self.sampler} cannot begin in the middle of its schedule. Choose another sampler, or "
+                "strength 1.",
+                "sampler",
+            )
         return self
 
     @property
@@ -173,7 +178,12 @@ def _as_number(name: str, value: object) -> object:
 
 def _bad_input(error: ValidationError, fields: Mapping[str, object]) -> BadInput:
     first = error.errors()[0]
+    if isinstance(refusal := first.get("ctx", {}).get("error"), BadInput):
+        return refusal
     field = str(first["loc"][0]) if first["loc"] else ""
+    if field == "source" and len(first["loc"]) > 1:
+        name = str(first["loc"][1])
+        return BadInput(source_sentence(name, first["input"], first["msg"]), name)
     return BadInput(_sentence(field, fields.get(field), first["msg"]), field)
 
 

@@ -34,6 +34,12 @@ class Scheduler(Protocol):
         """Scale x_t as the network expects it at this step."""
         ...
 
+    def add_noise(
+        self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor, /
+    ) -> torch.Tensor:
+        """Noise x_0 to the position the scheduler is at, which is that of `timesteps` (1,)."""
+        ...
+
     def step(
         self, model_output: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor, /, **options: Any
     ) -> tuple[torch.Tensor, ...]:

@@ -49,6 +49,19 @@ class DataDir:
         """One folder for each artwork's frames and sprites."""
         return self.root / "timelines"
 
+    @property
+    def sources(self) -> Path:
+        """The pictures that artists brought, by content."""
+        return self.root / "sources"
+
+    def source(self, key: str) -> Path:
+        """The file of one source, named by its SHA-256."""
+        return self.sources / key
+
+    def source_mark(self, key: str, artist_id: str) -> Path:
+        """An empty file that says who brought a source; it outlives the index."""
+        return self.sources / f"{key}.{artist_id}"
+
     def artist(self, artist_id: str) -> Path:
         """The folder of one artist's pictures."""
         return self.artworks / artist_id
@@ -72,7 +85,7 @@ class DataDir:
             BadInput: naming the folder and what would be right.
         """
         try:
-            for folder in (self.artworks, self.timelines):
+            for folder in (self.artworks, self.timelines, self.sources):
                 folder.mkdir(parents=True, exist_ok=True)
             write_file(self.root / "writable", b"and with room")
             (self.root / "writable").unlink()

@@ -23,6 +23,7 @@ from studio.artists import COOKIE, COOKIE_AGE_S, GUEST_ID, Artist
 from studio.gallery import NotHers, is_id
 from studio.jobs import Job
 from studio.sentences import sentence_for
+from studio.sources import KeptSource
 from studio.studio import Studio
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def create_app(studio: Studio) -> FastAPI:
     _add_artist(app, studio)
     _add_jobs(app, studio)
     _add_pictures(app, studio)
+    _add_sources(app, studio)
     for folder in _SERVED_ASSETS:
         app.mount(f"/atelier/{folder}", _Assets(directory=ASSETS / folder, check_dir=False))
     _add_health(app, studio)
@@ -156,14 +158,14 @@ def _add_artist(app: FastAPI, studio: Studio) -> None:
     app.add_api_route("/artist", be_welcome, methods=["POST"])
 
 
-async def _read_body(request: Request) -> bytes:
-    """Read a small body; what is longer is cut and will not parse."""
-    body = b""
+async def _read_body(request: Request, most: int = _MAX_BODY_BYTES) -> bytes:
+    """Read a body; what is longer than `most` bytes is cut, and empty."""
+    body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _MAX_BODY_BYTES:
+        if len(body) > most:
             return b""
-    return body
+    return bytes(body)
 
 
 def _add_jobs(app: FastAPI, studio: Studio) -> None:
@@ -274,6 +276,43 @@ def _add_pictures(app: FastAPI, studio: Studio) -> None:
             media_type=way.media_type,
             headers={**_PRIVATE, "Content-Disposition": f'attachment; filename="{name}"'},
         )
+
+
+def _add_sources(app: FastAPI, studio: Studio) -> None:
+    def told(source: KeptSource) -> Response:
+        return JSONResponse({"source": source.key, "width": source.width, "height": source.height})
+
+    async def bring(request: Request) -> Response:
+        # A form on another site cannot send these content types without the browser asking here first.
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        if not (kind.startswith("image/") or kind == "application/octet-stream"):
+            return _refuse(415, "Send the picture's file as it is, as image/… or application/octet-stream.")
+        most = studio.sources.max_bytes
+        content = await _read_body(request, most)
+        if not content and request.headers.get("content-length") != "0":
+            return _refuse(413, f"This file is too large; {most / 1e6:g} MB is the most.", "image")
+        artist = await run_in_threadpool(_caller, studio, request)
+        return told(await run_in_threadpool(studio.sources.keep, artist.id, content))
+
+    def bring_artwork(artwork_id: str, request: Request) -> Response:
+        artist = _caller(studio, request)
+        try:
+            if not is_id(artwork_id):
+                raise NotHers
+            return told(studio.sources.keep_artwork(artist.id, artwork_id))
+        except NotHers as error:
+            raise _not_hers(artist, error) from None
+
+    def source(key: str, request: Request) -> Response:
+        artist = _caller(studio, request)
+        try:
+            return _file(request, studio.sources.file(key, artist.id), "application/octet-stream")
+        except NotHers as error:
+            raise _not_hers(artist, error) from None
+
+    app.add_api_route("/sources", bring, methods=["POST"])
+    app.add_api_route("/sources/from/{artwork_id}", bring_artwork, methods=["POST"])
+    app.add_api_route("/sources/{key}", source)
 
 
 def _file(request: Request, path: Path, media_type: str, download_name: str | None = None) -> Response:

@@ -68,6 +68,7 @@ def _parameters(recipe: Recipe) -> dict[str, str]:
         "Size": f"{recipe.width}x{recipe.height}",
         "Model hash": recipe.model_revision[:_MODEL_HASH_DIGITS],
         "Model": recipe.model,
+        **({"Denoising strength": repr(recipe.source.strength)} if recipe.source else {}),
         "RNG": "CPU",
         "Version": version("atelier"),
     }

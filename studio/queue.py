@@ -14,6 +14,7 @@ from pipelines.recipe import BadInput, Recipe
 from studio.finishing import Finisher
 from studio.jobs import Job, Jobs
 from studio.sentences import sentence_for
+from studio.sources import Sources
 
 if TYPE_CHECKING:
     from pipelines.batching import StepBatcher
@@ -48,9 +49,12 @@ class JobQueue:
     leave between steps. The thread never dies: what raises fails with a sentence, and it goes on.
     """
 
-    def __init__(self, jobs: Jobs, finisher: Finisher, folder: ModelFolder, *, runs_per_artist: int) -> None:
+    def __init__(
+        self, jobs: Jobs, finisher: Finisher, sources: Sources, folder: ModelFolder, *, runs_per_artist: int
+    ) -> None:
         self._jobs = jobs
         self._finisher = finisher
+        self._sources = sources
         self._folder = folder
         self._runs_per_artist = runs_per_artist
         self._painting: dict[str, Job] = {}
@@ -161,7 +165,8 @@ class JobQueue:
         try:
             self._check_model(job.recipe)
             notes = _notes(model, job.recipe)
-            run = prompt_to_image(model, job.recipe, self._finisher.known(job.recipe, model.device))
+            known = self._finisher.known(job.recipe, model.device)
+            run = prompt_to_image(model, job.recipe, known, self._sources.open)
         except Exception as error:
             if not isinstance(error, BadInput):
                 log.exception("job %s could not begin", job.id)

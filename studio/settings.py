@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.models.find import EMBEDDED
+from pipelines.picture_files import MAX_BYTES, MAX_PIXELS
 
 
 def default_data_dir() -> Path:
@@ -21,7 +22,8 @@ class Settings(BaseModel):
 
     `model` is a name or a path; `database_url` an SQLAlchemy URL, or empty for `index.sqlite` in the data
     directory; `runs_per_artist` how many of her pictures are painted side by side, or 0 to let the device
-    decide; `keep_live_s` how long a finished group keeps its previews in memory.
+    decide; `keep_live_s` how long a finished group keeps its previews in memory; `max_source_bytes` and
+    `max_source_pixels` how large a picture may be that an artist brings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,3 +35,5 @@ class Settings(BaseModel):
     database_url: str = ""
     runs_per_artist: int = Field(default=0, ge=0)
     keep_live_s: float = Field(default=60, ge=0)
+    max_source_bytes: int = Field(default=MAX_BYTES, gt=0)
+    max_source_pixels: int = Field(default=MAX_PIXELS, gt=0)

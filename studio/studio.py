@@ -20,6 +20,7 @@ from studio.queue import JobQueue, ModelState
 from studio.rebuild import open_index
 from studio.sentences import refusing_when_full
 from studio.settings import Settings
+from studio.sources import Sources
 from studio.timelines import LAYERS, Layer, describe_timeline
 
 log = logging.getLogger(__name__)
@@ -49,10 +50,21 @@ class Studio:
             opened.callback(self._index.close)
             self.artists = Artists(self._index, self._data)
             self.gallery = Gallery(self._index, self._data)
+            self.sources = Sources(
+                self._index,
+                self._data,
+                self.gallery,
+                max_bytes=settings.max_source_bytes,
+                max_pixels=settings.max_source_pixels,
+            )
             self.jobs = Jobs(self._index, keep_live_s=settings.keep_live_s)
             self._finisher = Finisher(self.jobs, self.gallery, self._data)
             self.queue = JobQueue(
-                self.jobs, self._finisher, self.folder, runs_per_artist=settings.runs_per_artist
+                self.jobs,
+                self._finisher,
+                self.sources,
+                self.folder,
+                runs_per_artist=settings.runs_per_artist,
             )
             self.artists.guest()
             again = self.jobs.restore()
@@ -95,11 +107,12 @@ class Studio:
             The id of their group.
 
         Raises:
-            BadInput: none or too many pictures, a sampler this model does not follow, an unknown artist, or a
-                full disk.
+            BadInput: none or too many pictures, a sampler this model does not follow, a source she did not
+                bring, an unknown artist, or a full disk.
         """
         for recipe in recipes:
             self.folder.check_sampler(recipe.sampler)
+            self.sources.check(recipe, artist_id)
         return self.jobs.add(artist_id, recipes)
 
     def cancel(self, artist_id: str, group: str) -> None:
@@ -169,7 +182,8 @@ class Studio:
             raise BadInput("This picture has no timeline, or its timeline is still being drawn.", "timeline")
 
     def _sweep(self) -> None:
-        """Remove timelines that belong to no picture and to no job that will be painted again."""
+        """Remove timelines and sources that belong to no picture and to no job that will be painted again."""
+        self.sources.sweep()
         for folder in self._data.timelines.iterdir():
             if not self.gallery.has(folder.name) and self.jobs.get(folder.name) is None:
                 remove_folder(folder)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from pipelines.models.find import ModelFolder, find_model
+from pipelines.picture_files import fitted_size, picture_size, read_file
 from pipelines.recipe import BadInput, Recipe, make_recipe
+from pipelines.sources import Source, make_source, open_among, source_key
 
 if TYPE_CHECKING:
     from pipelines.denoising import Frame
@@ -34,8 +37,33 @@ def recipe_maker(folder: ModelFolder, **options: object) -> Callable[..., Recipe
     return recipe
 
 
-def paint_all(folder: Path, jobs: list[tuple[Path, Recipe]], timeline: Path | None) -> None:
-    """Load the model once and paint every job to its file."""
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What recipes begin from: a source, the size in pixels that suits it, and the files it names."""
+
+    source: Source | None = None
+    width: int | None = None
+    height: int | None = None
+    files: tuple[bytes, ...] = ()
+
+
+def read_beginning(folder: ModelFolder, image: Path | None, strength: str) -> Beginning:
+    """Read the picture that recipes begin from, if there is one.
+
+    Raises:
+        BadInput: it cannot be opened, or the strength is none.
+    """
+    if image is None:
+        return Beginning()
+    content = read_file(image)
+    width, height = fitted_size(picture_size(content), area=folder.width * folder.height)
+    return Beginning(make_source(image=source_key(content), strength=strength), width, height, (content,))
+
+
+def paint_all(
+    folder: Path, jobs: list[tuple[Path, Recipe]], timeline: Path | None, sources: Iterable[bytes] = ()
+) -> None:
+    """Load the model once and paint every job to its file; `sources` are the files that recipes name."""
     from pipelines.latents import to_images
     from pipelines.models.load import load_model
     from pipelines.prompt_to_image import paint as paint_latents
@@ -43,7 +71,10 @@ def paint_all(folder: Path, jobs: list[tuple[Path, Recipe]], timeline: Path | No
     from pipelines.timeline import TimelineWriter
     from studio.provenance import save_png
 
-    for path, _ in jobs:
+    open_source = open_among(sources)
+    for path, recipe in jobs:
+        for key in [key for member in recipe.lineage() if member.source for key in member.source.files]:
+            open_source(key)  # what is missing is said before the model is loaded
         prepare_folder(path.parent)
     if timeline is not None:
         prepare_folder(timeline)
@@ -60,7 +91,7 @@ def paint_all(folder: Path, jobs: list[tuple[Path, Recipe]], timeline: Path | No
             for name, prompt in prompts_of(recipe).items():
                 if unread := model.unread(prompt):
                     typer.echo(f"The {name} is longer than the model reads; left out: {unread}", err=True)
-            latents = paint_latents(model, recipe, on_frame)
+            latents = paint_latents(model, recipe, on_frame, open_source=open_source)
             if writer is not None:
                 writer.close()
             save_png(path, to_images(model.decode(latents))[0], recipe)

@@ -108,10 +108,14 @@ class StableDiffusion:
         return _decode(self._preview_vae, latents)
 
     @torch.inference_mode()
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Encode pixels (n, 3, H, W) in [-1, 1] to the mean of their latents (n, C, h, w), float32."""
+    def encode(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Encode pixels (n, 3, H, W) in [-1, 1] to latents (n, C, h, w), float32.
+
+        With a generator they are drawn from the encoder's posterior, as diffusers does; without, its mean.
+        """
         posterior = self._vae.encode(pixels.to(self.device, self._vae.dtype)).latent_dist
-        return posterior.mode().float() * self._vae.config.scaling_factor
+        latents = posterior.mode() if generator is None else posterior.sample(generator)
+        return self._vae.config.scaling_factor * latents.float()
 
 
 def _decode(vae: Any, latents: Tensor) -> Tensor:

@@ -42,6 +42,25 @@ def test_paint_keeps_the_recipe_and_replay_paints_it_again(tiny_folder: Path, tm
     assert np.array_equal(np.asarray(Image.open(first)), np.asarray(Image.open(again)))
 
 
+def test_a_picture_is_begun_from_another(tiny_folder: Path, tmp_path: Path) -> None:
+    photo, painted, again = tmp_path / "photo.jpg", tmp_path / "a.png", tmp_path / "b.png"
+    Image.linear_gradient("L").resize((200, 100)).save(photo)
+    options = ["--model", tiny_folder, "--image", photo]
+    steps = ["--num-inference-steps", "4", "--strength", "0.5"]
+    done = atelier("paint", "a cat", *options, *steps, "--output", painted)
+    assert done.returncode == 0, done.stderr
+    with Image.open(painted) as image:
+        assert image.size == (88, 64), "its own shape, at the model's size"
+        assert "Denoising strength: 0.5" in image.info["parameters"]
+    done = atelier("replay", painted, *options, "--output", again)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.asarray(Image.open(painted)), np.asarray(Image.open(again)))
+    done = atelier("replay", painted, "--model", tiny_folder, "--output", tmp_path / "c.png")
+    assert (done.returncode, "Give that very file as --image" in done.stderr) == (2, True)
+    done = atelier("paint", "a cat", *options, "--strength", "2", "--output", tmp_path / "c.png")
+    assert done.stderr == "Strength must be a number above 0 and up to 1, not 2.\n"
+
+
 def test_a_file_of_prompts_becomes_numbered_pictures(tiny_folder: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a cat\n\nkraków, światło\n", encoding="utf-8")
@@ -84,6 +103,7 @@ def test_blend_keeps_the_mix_and_each_styles_part(tiny_folder: Path, tmp_path: P
         (["--model", "nowhere"], "There is no model called nowhere"),
         (["--seed"], "requires an argument"),
         (["--no-such-option"], "No such option"),
+        (["--image", "README.md"], "This file is not a picture that Atelier can open."),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(

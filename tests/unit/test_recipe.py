@@ -83,6 +83,11 @@ def test_a_recipe_is_frozen() -> None:
         make_recipe(**GOOD).seed = 2  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_what_was_painted_before_keeps_its_key() -> None:
+    key = "0f459478a4e90b3f6999da1485880f576a07d37cfaac61b989d8ccd071ce50c3"
+    assert make_recipe(**GOOD).key == key, "new fields are left out of the JSON where they say nothing"
+
+
 @given(
     prompt=st.text(max_size=200),
     seed=st.integers(0, MAX_SEED),

@@ -1,0 +1,101 @@
+"""The picture that a recipe begins from, named by its content. No torch at import."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.refusal import BadInput
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# Finds the bytes of a source file by their SHA-256; raises BadInput when they are gone.
+OpenSource = Callable[[str], bytes]
+
+
+class Source(BaseModel):
+    """What a picture begins from instead of pure noise.
+
+    `image` is the SHA-256 (64 hex digits) of the picture's file, as it was given. `strength`, above 0 and up
+    to 1, is the part of the schedule that is painted: the run begins at the step it chooses, from the
+    encoded picture noised to there (Meng et al. 2022, SDEdit).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    image: Sha256
+    strength: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+    def first_step(self, num_inference_steps: int) -> int:
+        """Return the step the run begins at: as in diffusers, but at least one step is left."""
+        return num_inference_steps - max(
+            1, min(int(num_inference_steps * self.strength), num_inference_steps)
+        )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The hashes of all files that the picture needs."""
+        return (self.image,)
+
+
+def make_source(**fields: object) -> Source:
+    """Make a source from what was typed: numbers may come as text or as whole numbers.
+
+    Raises:
+        BadInput: with one sentence that says what is wrong and what would be right.
+    """
+    typed = {name: _as_number(value) if name == "strength" else value for name, value in fields.items()}
+    try:
+        return Source.model_validate(typed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "source"
+        raise BadInput(source_sentence(name, fields.get(name), first["msg"]), name) from None
+
+
+def source_sentence(name: str, value: object, message: str) -> str:
+    """Say what is wrong with one field of a source, and what would be right."""
+    shown = "nothing" if value is None or value == "" else f"{value:.40}" if isinstance(value, str) else value
+    match name:
+        case "strength":
+            return f"Strength must be a number above 0 and up to 1, not {shown}."
+        case "image":
+            return f"The picture to begin from is named by its SHA-256, 64 hex digits, not {shown}."
+        case _:
+            return f"The source cannot be read: {name}: {message}."
+
+
+def source_key(content: bytes) -> str:
+    """Name a file by its content: its SHA-256, 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def open_among(files: Iterable[bytes]) -> OpenSource:
+    """Open sources among files that are at hand."""
+    known = {source_key(content): content for content in files}
+
+    def open_source(key: str) -> bytes:
+        try:
+            return known[key]
+        except KeyError:
+            raise BadInput(
+                f"This picture begins from another one, whose file (SHA-256 {key[:8]}…) is not here. "
+                "Give that very file as --image.",
+                "image",
+            ) from None
+
+    return open_source
+
+
+no_sources = open_among(())
+
+
+def _as_number(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return float(value.strip())
+        except ValueError:
+            return value
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
