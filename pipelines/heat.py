@@ -48,6 +48,12 @@ def guidance_heat(timeline: Timeline) -> Heat:
     return heat
 
 
+def mean_heat(heat: Heat) -> Tensor | None:
+    """Average a run's heat over its steps."""
+    known = [place for place in heat if place is not None]
+    return torch.stack(known).mean(0) if known else None
+
+
 def over_run(heat: Heat) -> Heat:
     """Scale to [0, 1] on one scale for the whole run: the root of each value's share of the brightest."""
     known = [place.flatten() for place in heat if place is not None]

@@ -75,6 +75,11 @@ class Finisher:
             log.exception("timelines that an earlier studio left undrawn wait for the next start")
         self._thread.start()
 
+    @property
+    def model(self) -> StableDiffusion | None:
+        """The model, once it has been loaded."""
+        return self._model
+
     def _take_up(self, model: StableDiffusion) -> None:
         """Line up the timelines of this model that were not drawn when the studio last closed."""
         for artwork_id in self._gallery.without_timeline(model.folder.revision):

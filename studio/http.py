@@ -259,9 +259,16 @@ def _add_pictures(app: FastAPI, studio: Studio) -> None:
         path = allowed(request, artwork_id, lambda artwork, artist: studio.sheet(artwork, artist, layer))
         return _file(request, path, "image/webp")
 
+    def heat(artwork_id: str, kind: str, request: Request, word: str = "") -> Response:
+        content = allowed(
+            request, artwork_id, lambda artwork, artist: studio.heat(artwork, artist, kind, word)
+        )
+        return Response(content, media_type="image/png", headers=_PRIVATE)
+
     app.add_api_route("/artworks/{artwork_id}.png", picture)
     app.add_api_route("/timelines/{artwork_id}", timeline)
     app.add_api_route("/timelines/{artwork_id}/{layer}.webp", sheet)
+    app.add_api_route("/timelines/{artwork_id}/heat/{kind}.png", heat)
 
     @app.get("/timelines/{artwork_id}/export/{kind}")
     def export(  # pyright: ignore[reportUnusedFunction]

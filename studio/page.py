@@ -28,6 +28,7 @@ _STYLES = (
     "film",
     "timeline",
     "curves",
+    "layers",
     "takeaway",
     "branch",
     "compare",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pipelines.models.find import find_model
 from pipelines.recipe import BadInput, Recipe
@@ -16,12 +17,16 @@ from studio.files import DataDir, Lock, remove_folder
 from studio.finishing import Finisher
 from studio.gallery import Gallery
 from studio.jobs import Job, Jobs
+from studio.layers import Layers
 from studio.queue import JobQueue, ModelState
 from studio.rebuild import open_index
 from studio.sentences import refusing_when_full
 from studio.settings import Settings
 from studio.sources import Sources
 from studio.timelines import LAYERS, Layer, describe_timeline
+
+if TYPE_CHECKING:
+    from pipelines.models.sd import StableDiffusion
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +64,7 @@ class Studio:
             )
             self.jobs = Jobs(self._index, keep_live_s=settings.keep_live_s)
             self._finisher = Finisher(self.jobs, self.gallery, self._data)
+            self._layers = Layers(self.ready_model)
             self.queue = JobQueue(
                 self.jobs,
                 self._finisher,
@@ -77,6 +83,16 @@ class Studio:
     def model_state(self) -> ModelState:
         """How far the model is."""
         return self.queue.model_state
+
+    def ready_model(self) -> StableDiffusion:
+        """Return the model.
+
+        Raises:
+            BadInput: it is still being loaded, or cannot be.
+        """
+        if self._finisher.model is None:
+            raise BadInput(self.model_state.sentence, "model")
+        return self._finisher.model
 
     def start(self) -> None:
         """Begin to load the model, then to paint."""
@@ -161,6 +177,16 @@ class Studio:
         if layer not in LAYERS:
             raise BadInput(f"A timeline has the layers {' and '.join(LAYERS)}, not {layer}.", "layer")
         return self._data.timeline(artwork_id) / f"{layer}.webp"
+
+    def heat(self, artwork_id: str, artist_id: str, kind: str, word: str) -> bytes:
+        """Draw the heat over a timeline that an artist may see, as a PNG (`Layers.draw`).
+
+        Raises:
+            NotHers: there is no such picture for her.
+            BadInput: the picture has no timeline or it is damaged, or there is no such heat.
+        """
+        self._check_timeline(artwork_id, artist_id)
+        return self._layers.draw(self._data.timeline(artwork_id), kind, word)
 
     def export(
         self, artwork_id: str, artist_id: str, kind: str, layer: str, fps: int

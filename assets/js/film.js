@@ -44,6 +44,7 @@ export class Film {
     this.picture?.bitmap.close();
     this.layers = { denoised: [], latents: [] };
     this.picture = null;
+    this.heat = null;
     this.steps = 0;
     this.position = 0;
     this.noise = 0; // 0 shows the predicted picture, 1 the noisy one, between them a fade
@@ -129,6 +130,13 @@ export class Film {
   fadeTo(noise, { atOnce = false } = {}) {
     this.fade = atOnce || calm.matches ? null : { from: this.noise, to: noise, since: performance.now() };
     if (!this.fade) this.noise = noise;
+    this.#wake();
+  }
+
+  // Heat to lie over the picture: a bitmap of tiles in so many columns, one for each stop, and how strong it
+  // is from 0 to 1; null takes it away.
+  lay(heat) {
+    this.heat = heat;
     this.#wake();
   }
 
@@ -226,7 +234,28 @@ export class Film {
     put(nextDenoised, (share * (1 - this.noise)) / (1 - share * this.noise || 1));
     put(nextLatents, share * this.noise);
     context.globalAlpha = 1;
+    this.#drawHeat(context, below, share);
     this.onDraw?.();
+  }
+
+  // Heat is drawn small, this stop's and the next's mixed, and laid over the picture in one go: smooth as it is,
+  // it needs no more, and moving along stays quick.
+  #drawHeat(context, below, share) {
+    if (!this.heat || this.isEmpty) return;
+    const { bitmap, columns, width, height, strength } = this.heat;
+    this.glow ??= new OffscreenCanvas(width, height).getContext("2d");
+    const { glow } = this;
+    if (glow.canvas.width !== width || glow.canvas.height !== height) Object.assign(glow.canvas, { width, height });
+    glow.globalCompositeOperation = "copy";
+    for (const [stop, alpha] of [[below, 1 - share], [Math.min(below + 1, this.last), share]]) {
+      glow.globalAlpha = alpha;
+      glow.drawImage(bitmap, (stop % columns) * width, Math.floor(stop / columns) * height, width, height, 0, 0, width, height);
+      glow.globalCompositeOperation = "lighter";
+    }
+    context.imageSmoothingQuality = "low";
+    context.globalAlpha = strength;
+    context.drawImage(glow.canvas, 0, 0, context.canvas.width, context.canvas.height);
+    context.globalAlpha = 1;
   }
 
   #drawCells() {

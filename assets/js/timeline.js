@@ -7,6 +7,7 @@ import { Compare } from "./compare.js";
 import { Curves } from "./curves.js";
 import { Family } from "./family.js";
 import { Film } from "./film.js";
+import { Layers } from "./layers.js";
 import { Takeaway } from "./takeaway.js";
 import { closeReel, fetchReel, threadReel } from "./reel.js";
 
@@ -35,6 +36,7 @@ class Timeline {
       onBegin: () => this.compare.leave() });
     this.family = new Family({ origin: this.part("origin"), tree: this.part("family"), server, open, compare: (artwork) => this.#compare(artwork) });
     this.compare = new Compare(this.film);
+    this.layers = new Layers({ film: this.film, place: this.part("heat"), prompt: this.part("prompt") });
     this.takeaway = new Takeaway(this.part("takeaway"), () => (this.fade.valueAsNumber > 0.5 ? "latents" : "denoised"));
     this.film.onLayerKey = () => this.#layer(this.film.noise > 0.5 ? 0 : 1);
     this.#controls();
@@ -61,6 +63,7 @@ class Timeline {
     this.compare.leave();
     this.branching.shown(null);
     this.curves.show(null);
+    this.layers.show(null);
     this.family.clear();
     this.root.dataset.state = "empty";
   }
@@ -104,6 +107,7 @@ class Timeline {
     film.name(reel.told.recipe.prompt);
     this.#title();
     this.curves.show(reel.told);
+    this.layers.show(reel.told);
     threadReel(film, reel);
     film.go(stop);
     this.branching.shown(reel.told);
@@ -123,7 +127,6 @@ class Timeline {
 
   #title() {
     const { recipe } = this.told;
-    this.part("prompt").textContent = recipe.prompt || "Without a prompt";
     this.part("recipe").textContent =
       `${recipe.sampler} · ${recipe.num_inference_steps} steps · guidance ${recipe.guidance_scale} · seed ${recipe.seed}`;
     this.largestPull = Math.max(...this.told.steps.map((step) => step.guidance_norm ?? 0), 1e-9);
@@ -134,6 +137,7 @@ class Timeline {
     if (!this.told) return;
     const step = this.told.steps[this.film.stop];
     this.curves.move(this.film.stop);
+    this.layers.move(this.film.stop);
     this.branching.moved();
     const set = (name, value, words) => {
       this.part(`${name}-value`).textContent = value;

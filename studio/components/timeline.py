@@ -67,6 +67,7 @@ _MARKUP = """
           What is there</button>
         <kbd>X</kbd>
       </div>
+      <div class="timeline-heat"></div>
     </div>
   </div>
 </section>
