@@ -32,18 +32,43 @@ class Swatch(Style):
     thumbnail: str
 
 
-class _Sheet(BaseModel):
+class Beginning(BaseModel):
+    """A mix to begin from: `styles` are weights by name; `thumbnail`, in assets/styles, is its picture."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: str
+    method: str
+    styles: dict[str, float]
+    seed: int
+    thumbnail: str
+
+    @property
+    def mix(self) -> Mix:
+        """The mix itself."""
+        return make_mix(
+            [{"name": name, "weight": weight} for name, weight in self.styles.items()], self.method
+        )
+
+
+class Sheet(BaseModel):
     """The whole file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     style: tuple[Swatch, ...]
+    beginning: tuple[Beginning, ...]
 
 
 @cache
-def palette(path: Path = STYLES) -> tuple[Swatch, ...]:
-    """Read the styles of the palette, in their order."""
-    return _Sheet.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).style
+def read_sheet(path: Path = STYLES) -> Sheet:
+    """Read the palette and the mixes to begin from."""
+    return Sheet.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def palette() -> tuple[Swatch, ...]:
+    """List the styles of the palette in their order."""
+    return read_sheet().style
 
 
 def find_style(name: str) -> Swatch:

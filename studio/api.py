@@ -1,15 +1,16 @@
-"""The API names: `/paint` and `/timeline`, for gradio_client, curl and other programs.
+"""The API names: `/paint`, `/blend` and `/timeline`, for gradio_client, curl and other programs.
 
 Gradio reads the types of an API from the functions themselves: no postponed annotations here.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.data_classes import FileData
 
 from pipelines.recipe import BadInput
 from studio.components.identity import artist_of
+from studio.components.mixing import mix_from
 from studio.tabs.prompt_to_image import recipe_for
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _LOOK_AGAIN_S = 15.0
 
 
 def add_api(studio: "Studio") -> None:
-    """Add both names to the current `gr.Blocks`; a caller without an identity paints as the guest."""
+    """Add the names to the current `gr.Blocks`; a caller without an identity paints as the guest."""
     folder, defaults = studio.folder, studio.folder.defaults
 
     async def paint(
@@ -37,19 +38,58 @@ def add_api(studio: "Studio") -> None:
 
         seed is from 0 to 2**64 - 1, or -1 to draw one; width and height are multiples of 8 pixels.
         """
+        return await finished(
+            request,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+            width=width,
+            height=height,
+        )
+
+    async def blend(
+        request: gr.Request,
+        styles: dict[str, float] | list[dict[str, Any]],
+        prompt: str = "",
+        method: str = "conditioning",
+        negative_prompt: str = "",
+        seed: int | str = -1,
+        num_inference_steps: int = defaults.num_inference_steps,
+        guidance_scale: float = defaults.guidance_scale,
+        sampler: str = defaults.sampler,
+        width: int = folder.width,
+        height: int = folder.height,
+    ) -> tuple[FileData, dict[str, object]]:
+        """Paint one picture in several styles and wait for it: the PNG, and its recipe.
+
+        styles is {"ukiyo-e": 0.6, "baroque": 0.4}, or a list of {"name", "weight"} with, if wanted, a "curve"
+        over the steps, a "region" and, for a style of your own, its "prompt". method is conditioning, slerp
+        or prediction.
+        """
+        if isinstance(styles, dict):
+            styles = [{"name": name, "weight": weight} for name, weight in styles.items()]
+        return await finished(
+            request,
+            mix={"method": method, "styles": styles},
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+            width=width,
+            height=height,
+        )
+
+    async def finished(
+        request: gr.Request, mix: dict[str, object] | None = None, **fields: object
+    ) -> tuple[FileData, dict[str, object]]:
         artist = artist_of(studio, request) or studio.artists.guest()
         try:
-            recipe = recipe_for(
-                folder,
-                prompt=prompt,
-                negative_prompt=negative_prompt,
-                seed=seed,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                sampler=sampler,
-                width=width,
-                height=height,
-            )
+            recipe = recipe_for(folder, **fields, mix=None if mix is None else mix_from(mix))
             group = studio.submit(artist.id, [recipe])
         except BadInput as error:
             raise _refusal(str(error)) from None
@@ -79,6 +119,7 @@ def add_api(studio: "Studio") -> None:
             raise _refusal(str(error)) from None
 
     gr.api(paint, api_name="paint", concurrency_limit=None)
+    gr.api(blend, api_name="blend", concurrency_limit=None)
     gr.api(timeline, api_name="timeline", concurrency_limit=None)
 
 

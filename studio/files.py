@@ -74,6 +74,10 @@ class DataDir:
         """An empty file next to a picture that hangs on the wall, so that the index can be rebuilt."""
         return self.artist(artist_id) / f"{artwork_id}.hung"
 
+    def presets(self, artist_id: str) -> Path:
+        """The folder of one artist's presets, made with the first of them."""
+        return self.root / "presets" / artist_id
+
     def timeline(self, artwork_id: str) -> Path:
         """The folder of one artwork's timeline."""
         return self.timelines / artwork_id

@@ -29,7 +29,7 @@ from studio.studio import Studio
 log = logging.getLogger(__name__)
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-_SERVED_ASSETS = ("css", "js", "examples")
+_SERVED_ASSETS = ("css", "js", "examples", "styles")
 _KINDS = {"text/javascript": ".js", "image/webp": ".webp"}
 _HEARTBEAT_S = 15.0
 _RECONNECT_MS = 1000

@@ -1,4 +1,4 @@
-"""The page: three tabs on one ground, and the API names that drive the studio from outside.
+"""The page: its tabs on one ground, and the API names that drive the studio from outside.
 
 Nothing heavy is imported here: the page is served while the model still loads.
 """
@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from studio.api import add_api
 from studio.components.header import header
-from studio.tabs import denoising, gallery, prompt_to_image
+from studio.tabs import denoising, gallery, prompt_to_image, style_blending
 from studio.theme import atelier_theme
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _STYLES = (
     "ground",
     "fields",
     "stage",
+    "blend",
     "film",
     "timeline",
     "curves",
@@ -50,6 +51,8 @@ def build_page(studio: Studio) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Prompt to image", elem_id="prompt-to-image", render_children=True):
                 prompt_to_image.build(studio)
+            with gr.Tab("Style blending", elem_id="style-blending", render_children=True):
+                style_blending.build(studio)
             with gr.Tab("Denoising", elem_id="denoising", render_children=True):
                 denoising.build(studio)
             with gr.Tab("Gallery", elem_id="gallery", render_children=True):

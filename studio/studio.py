@@ -18,6 +18,7 @@ from studio.finishing import Finisher
 from studio.gallery import Gallery
 from studio.jobs import Job, Jobs
 from studio.layers import Layers
+from studio.presets import Presets
 from studio.queue import JobQueue, ModelState
 from studio.rebuild import open_index
 from studio.sentences import refusing_when_full
@@ -62,6 +63,7 @@ class Studio:
                 max_bytes=settings.max_source_bytes,
                 max_pixels=settings.max_source_pixels,
             )
+            self.presets = Presets(self._data)
             self.jobs = Jobs(self._index, keep_live_s=settings.keep_live_s)
             self._finisher = Finisher(self.jobs, self.gallery, self._data)
             self._layers = Layers(self.ready_model)

@@ -30,8 +30,8 @@ export function openTimeline(artwork) {
 }
 
 export function useSettings(recipe) {
-  tell("settings", recipe);
-  goTo("prompt-to-image");
+  tell(recipe.mix ? "mix" : "settings", recipe);
+  goTo(recipe.mix ? "style-blending" : "prompt-to-image");
 }
 
 // One quiet line in the head of the page, read aloud by screen readers. A popover, to stand above dialogs too.

@@ -3,19 +3,21 @@
 import { el } from "./dom.js";
 import { tell } from "./desk.js";
 
-export function cards(examples, onPick = () => {}) {
+// An example with a mix fills the mixing desk, any other the form; `thumbnails` is their folder.
+export function cards(examples, onPick = () => {}, thumbnails = "examples") {
   return examples.map((example) => {
+    const image = example.image ?? example.thumbnail;
     const card = el(
       "button.idea",
       {
         type: "button",
         onclick: () => {
-          tell("settings", example);
+          tell(example.mix ? "mix" : "settings", example);
           onPick();
         },
       },
-      example.image ? el("img", { src: `/atelier/examples/${example.image}`, alt: "", loading: "lazy" }) : null,
-      el("span", {}, example.prompt),
+      image ? el("img", { src: `/atelier/${thumbnails}/${image}`, alt: "", loading: "lazy" }) : null,
+      el("span", {}, example.label ?? example.prompt),
     );
     return card;
   });

@@ -8,7 +8,9 @@ import { Sheet } from "./sheet.js";
 import { cards } from "./examples.js";
 import { downloadLink, hangButton } from "./wall.js";
 
+// Every tab's stage remembers the group it followed last under its own name.
 const REMEMBERED = "atelier.group";
+const memoryOf = (name) => (name === "stage" ? REMEMBERED : `${REMEMBERED}.${name}`);
 const ENDED = ["done", "failed", "cancelled"];
 
 export async function mount({ element, props, server, watch }) {
@@ -17,7 +19,8 @@ export async function mount({ element, props, server, watch }) {
     const group = props.value?.group;
     if (group) stage.follow(group);
   });
-  hear("format", ({ width, height }) => stage.shape(width, height));
+  hear(`follow:${props.told.name}`, ({ group, layout }) => stage.follow(group, layout));
+  hear(props.told.name === "stage" ? "format" : `format:${props.told.name}`, ({ width, height }) => stage.shape(width, height));
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
     if (isTyping(event.target) && event.target.getAttribute("aria-expanded") === "true") return;
@@ -31,6 +34,7 @@ class Stage {
   constructor(root, told, server) {
     this.root = root;
     this.server = server;
+    this.memory = memoryOf(told.name);
     this.jobs = new Map();
     this.chosen = null;
     const part = (name) => root.querySelector(`.stage-${name}`);
@@ -41,7 +45,7 @@ class Stage {
     this.blank = part("blank");
     this.film = new Film(part("screen"), part("strip"), { label: "Steps of this picture so far" });
     this.sheet = new Sheet(part("sheet"), (id) => this.choose(id));
-    part("ideas").replaceChildren(...cards(told.examples));
+    part("ideas").replaceChildren(...cards(told.examples, undefined, told.thumbnails));
     this.shape(told.width, told.height);
     this.#show("blank");
   }
@@ -52,24 +56,30 @@ class Stage {
 
   // After a reload: what she was painting goes on, or the last picture she painted comes back.
   async attach() {
-    const remembered = localStorage.getItem(REMEMBERED);
+    const kept = localStorage.getItem(this.memory);
+    const remembered = kept?.startsWith("{") ? JSON.parse(kept) : { group: kept };
     const answer = await fetch("/jobs/active");
     const { group } = answer.ok ? await answer.json() : { group: null };
     if (this.source) return;
-    if (group ?? remembered) this.follow(group ?? remembered);
+    // What is painted now goes to the stage that asked for it; the first tab takes what no other knows.
+    const others = Object.keys(localStorage).filter((key) => key.startsWith(REMEMBERED) && key !== this.memory);
+    const elsewhere = others.some((key) => localStorage.getItem(key).includes(group));
+    if (group && group !== remembered.group && this.memory === REMEMBERED && !elsewhere) this.follow(group);
+    else if (remembered.group) this.follow(remembered.group, remembered.layout);
   }
 
-  follow(group) {
+  // `layout`, for a series, is where each picture belongs and what it is called there.
+  follow(group, layout = null) {
     if (this.#isRunning()) say("What was being painted goes on, and will be in the gallery.");
     this.source?.close();
     this.group = group;
     this.jobs.clear();
-    this.sheet.clear();
+    this.sheet.clear(layout);
     this.film.clear();
     this.chosen = null;
     this.wantsSheet = true;
     this.arriving = true;
-    localStorage.setItem(REMEMBERED, group);
+    localStorage.setItem(this.memory, layout ? JSON.stringify({ group, layout }) : group);
     const source = new EventSource(`/jobs/${encodeURIComponent(group)}/stream`);
     this.source = source;
     source.addEventListener("job", (event) => this.#hear(parseJSON(event.data)));
@@ -79,7 +89,7 @@ class Stage {
         this.note.textContent = "The studio does not answer; trying again…";
       this.note.hidden = false;
       } else if (this.jobs.size === 0) {
-        localStorage.removeItem(REMEMBERED);
+        localStorage.removeItem(this.memory);
         this.#show("blank");
       }
     };

@@ -38,8 +38,14 @@ _MARKUP = """
 """
 
 
-def stage(studio: Studio, examples: Sequence[Message]) -> gr.HTML:
-    """Build the stage; its value is `{"group": id}` of the pictures to follow."""
+def stage(
+    studio: Studio, examples: Sequence[Message], *, name: str = "stage", thumbnails: str = "examples"
+) -> gr.HTML:
+    """Build a stage; its value is `{"group": id}` of the pictures to follow.
+
+    Each tab's stage has a `name`, its id in the page and what the page's other parts call it. `thumbnails` is
+    the folder of assets where the examples' are.
+    """
 
     def cancel(message: Message, request: gr.Request) -> Message:
         return cancel_on_request(studio, message, request)
@@ -51,7 +57,13 @@ def stage(studio: Studio, examples: Sequence[Message]) -> gr.HTML:
     return scripted(
         "stage",
         _MARKUP,
-        elem_id="stage",
+        elem_id=name,
         server=[cancel, hang],
-        told={"width": folder.width, "height": folder.height, "examples": list(examples)},
+        told={
+            "width": folder.width,
+            "height": folder.height,
+            "examples": list(examples),
+            "name": name,
+            "thumbnails": thumbnails,
+        },
     )

@@ -34,6 +34,17 @@ def test_paint_returns_the_png_and_its_recipe(client: Client) -> None:
     assert recipe["seed"] == 2**64 - 1
 
 
+def test_blend_mixes_styles(client: Client) -> None:
+    curved = {"name": "baroque", "weight": 1, "curve": [1, 0]}
+    for styles in ({"ukiyo-e": 0.5, "baroque": 1}, [{"name": "ukiyo-e", "weight": 0.5}, curved]):
+        _path, recipe = client.predict(
+            styles=styles, prompt="a pier", method="prediction", num_inference_steps=2, api_name="/blend"
+        )
+        assert [style["weight"] for style in recipe["mix"]["styles"]] == [0.5, 1]
+    with pytest.raises(AppError, match="There is no style called cubism"):
+        client.predict(styles={"cubism": 1}, api_name="/blend")
+
+
 def test_timeline_is_described(client: Client) -> None:
     path, _recipe = client.predict(prompt="a pier", num_inference_steps=2, api_name="/paint")
     timeline = client.predict(artwork=Path(path).stem, api_name="/timeline")
@@ -60,5 +71,5 @@ def test_bad_input_is_refused_with_its_sentence(
 
 def test_no_other_name_is_offered(client: Client) -> None:
     offered: Any = client.view_api(return_format="dict", print_info=False)
-    assert set(offered["named_endpoints"]) == {"/paint", "/timeline"}
+    assert set(offered["named_endpoints"]) == {"/paint", "/blend", "/timeline"}
     assert offered["unnamed_endpoints"] == {}

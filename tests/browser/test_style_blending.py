@@ -1,0 +1,142 @@
+"""The style blending tab in a real browser: mix, draw, paint, keep, and come back after a restart."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import check
+from tests.browser.house import PATIENCE_MS, Visit, open_house, visit
+
+PROMPT = "river landscape with trees"
+
+
+def enter_desk(artist: Visit, *, steps: int) -> Page:
+    """Open the tab with a prompt and so many steps."""
+    artist.enter()
+    page = artist.page
+    page.get_by_role("tab", name="Style blending").click()
+    page.locator("#mix-prompt").fill(PROMPT)
+    page.get_by_text("Size, seed and sampler").click()
+    page.locator("#mix-num_inference_steps").fill(str(steps))
+    return page
+
+
+def touch(page: Page, style: str) -> None:
+    page.get_by_role("region", name="Palette").get_by_role("button", name=style, exact=True).click()
+
+
+def draw_falling_curve(page: Page) -> None:
+    """Draw the picked style's curve with the mouse: all of it at first, nothing from the middle on."""
+    box = page.locator(".overtime-panel").bounding_box()
+    assert box is not None
+    left, top, width, height = box["x"], box["y"], box["width"], box["height"]
+    page.mouse.move(left + 1, top + 2)
+    page.mouse.down()
+    page.mouse.move(left + width / 2, top + height - 2, steps=6)
+    page.mouse.move(left + width - 1, top + height - 2, steps=4)
+    page.mouse.up()
+
+
+def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with open_house(tmp_path) as house, visit(browser, house) as artist:
+        page = enter_desk(artist, steps=4)
+        touch(page, "baroque")
+        expect(page.locator(".portion")).to_have_count(3)  # beside the two that are there at first
+        draw_falling_curve(page)
+        expect(page.get_by_role("img", name=re.compile("baroque: more at the beginning"))).to_be_visible()
+        page.get_by_role("button", name="Blend the strokes").click()
+        page.get_by_label("Weight of ukiyo-e").fill("-20")
+        page.locator(".mixing-paint").click()
+        stage = page.locator("#blend-stage")
+        timeline = stage.get_by_role("button", name="Open timeline")
+        expect(timeline).to_be_enabled(timeout=PATIENCE_MS)
+
+        page.get_by_label("A name for this mix").fill("Evening <river>")
+        page.get_by_role("button", name="Keep", exact=True).click()
+        kept = page.get_by_role("button", name="Evening <river>", exact=True)
+        expect(kept.locator("img")).to_have_js_property("complete", True)
+
+        timeline.click()
+        expect(page.locator(".timeline-prompt")).to_have_text(PROMPT)
+        address = [url for url in artist.requests if re.search("/timelines/[0-9a-f]{32}$", url)][-1]
+        told = page.request.get(address).json()
+        styles = {style["name"]: style for style in told["recipe"]["mix"]["styles"]}
+        assert styles["ukiyo-e"]["weight"] == -20
+        curve = styles["baroque"]["curve"]
+        assert (curve[0] > 0.9, curve[-1] < 0.1) == (True, True)
+        assert curve == sorted(curve, reverse=True)
+        felt = [set(step["contributions"]) for step in told["steps"]]
+        assert felt == [{*styles}] * 2 + [{"impressionism", "ukiyo-e"}] * 2
+        check(artist)
+        state = artist.page.context.storage_state()
+
+    with open_house(tmp_path) as house:
+        context = browser.new_context(viewport={"width": 1440, "height": 900}, storage_state=state)
+        again = Visit(context.new_page(), house)
+        again.listen()
+        again.page.goto(house.url)
+        again.page.get_by_role("tab", name="Style blending").click()
+        expect(again.page.locator(".portion")).to_have_count(2)
+        again.page.get_by_role("button", name="Evening <river>", exact=True).click()
+        expect(again.page.locator(".portion")).to_have_count(3)
+        expect(again.page.get_by_label("Weight of ukiyo-e")).to_have_value("-20")
+        expect(again.page.get_by_role("button", name="Blend the strokes")).to_have_attribute(
+            "aria-pressed", "true"
+        )
+        again.page.get_by_role("button", name="Delete Evening <river>").click()
+        expect(again.page.locator(".preset")).to_have_count(0)
+        check(again)
+        context.close()
+
+
+def test_a_strip_is_laid_out_and_each_cell_is_a_recipe(artist: Visit) -> None:
+    page = enter_desk(artist, steps=2)
+    page.get_by_role("button", name="Strip").click()
+    page.locator(".mixing-paint").click()
+    stage = page.locator("#blend-stage")
+    expect(stage.locator(".stage-status")).to_have_text("7 pictures finished", timeout=PATIENCE_MS)
+    cells = stage.locator(".sheet-cell")
+    expect(cells.first).to_contain_text("impressionism")
+    expect(cells.last).to_contain_text("ukiyo-e")
+    boxes = [box for cell in cells.all() if (box := cell.bounding_box())]
+    assert len({round(box["y"]) for box in boxes}) == 1
+    assert [box["x"] for box in boxes] == sorted({box["x"] for box in boxes})
+    # It is there again after a reload, in its order; a cell opens, and its mix can be taken over.
+    page.reload()
+    page.get_by_role("tab", name="Style blending").click()
+    expect(cells).to_have_count(7, timeout=PATIENCE_MS)
+    cells.nth(1).click()
+    stage.get_by_role("button", name="Use these settings").click()
+    expect(page.locator(".portion-share").first).to_have_text("83 %")
+
+    # What cannot be painted is said where she looks, and the desk keeps what she chose.
+    touch(page, "baroque")
+    page.get_by_role("button", name="Strip").click()
+    page.locator(".mixing-paint").click()
+    complaint = page.locator(".mixing .complaint")
+    expect(complaint).to_contain_text("the mix has 3, choose 2")
+    expect(complaint).to_be_in_viewport()
+    expect(page.locator(".portion")).to_have_count(3)
+    expect(page.locator("#mix-prompt")).to_have_value(PROMPT)
+
+
+def test_a_mix_to_begin_from_and_words_of_her_own(artist: Visit) -> None:
+    artist.enter()
+    page = artist.page
+    page.get_by_role("tab", name="Style blending").click()
+    page.locator("#blend-stage .idea").last.click()
+    expect(page.locator(".portion")).to_have_count(3)
+    expect(page.locator("#mix-prompt")).not_to_have_value("")
+    page.get_by_role("button", name="own words").click()
+    page.get_by_label("Your own words").fill("pencil sketch, monochrome")
+    page.keyboard.press("Enter")
+    expect(page.locator(".portion")).to_have_count(4)
+    for name in page.locator(".portion-name").all_inner_texts():
+        page.get_by_label(f"Weight of {name}").fill("0")
+    page.locator(".mixing-paint").click()
+    expect(page.locator(".mixing .complaint")).to_contain_text("Every weight is zero or below")
