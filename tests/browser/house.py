@@ -125,7 +125,7 @@ class Visit:
     @property
     def status(self) -> Locator:
         """The line under the stage that says how far the picture is."""
-        return self.page.locator(".stage-status")
+        return self.page.locator("#stage .stage-status")
 
     def wait_until_finished(self) -> None:
         """Wait for the picture on the stage and its timeline."""

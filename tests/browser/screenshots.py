@@ -29,7 +29,7 @@ def take(visiting: Visit) -> None:
     """Paint every example, and keep a picture of each tab."""
     page = visiting.page
     visiting.enter("Mika")
-    cards = page.locator(".stage-ideas .idea")
+    cards = page.locator("#stage .stage-ideas .idea")
     prompts = [card.inner_text().strip() for card in cards.all()]
     for prompt in reversed(prompts):
         page.get_by_role("button", name="Begin from an example").click()

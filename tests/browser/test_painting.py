@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.house import PATIENCE_MS, House, Visit, visit
 
-SCREEN = ".stage-screen .film-canvas"
+SCREEN = "#stage .film-canvas"
 
 
 def test_paints_with_live_previews(artist: Visit) -> None:
@@ -92,13 +92,13 @@ def test_cancel_and_start_another(artist: Visit, how: str) -> None:
 def test_several_pictures_on_a_contact_sheet(artist: Visit) -> None:
     artist.enter()
     artist.paint("two boats", seed="7", pictures="2", num_inference_steps="3")
-    expect(artist.page.locator(".sheet-cell")).to_have_count(2)
+    expect(artist.page.locator("#stage .sheet-cell")).to_have_count(2)
     expect(artist.status).to_have_text("2 pictures finished", timeout=PATIENCE_MS)
-    artist.page.locator(".sheet-cell").nth(1).click()
+    artist.page.locator("#stage .sheet-cell").nth(1).click()
     expect(artist.page.get_by_role("button", name="Seed 8")).to_be_visible()
     expect(artist.page.locator(SCREEN)).to_be_visible()
     artist.page.get_by_role("button", name="All pictures").click()
-    expect(artist.page.locator(".sheet-cell").first).to_be_visible()
+    expect(artist.page.locator("#stage .sheet-cell").first).to_be_visible()
 
 
 BAD_INPUT = {
@@ -128,13 +128,13 @@ def test_bad_input_is_answered_beside_its_field(artist: Visit) -> None:
         expect(field).to_have_value(value)
         if name != "prompt":
             expect(artist.field("prompt")).to_have_value("a careful prompt")
-        expect(artist.page.locator(".stage")).to_have_attribute("data-view", "blank")
+        expect(artist.page.locator("#stage .stage")).to_have_attribute("data-view", "blank")
         field.fill(good)
 
 
 def test_examples_fill_the_form(artist: Visit) -> None:
     artist.enter()
-    card = artist.page.locator(".stage-ideas .idea").first
+    card = artist.page.locator("#stage .stage-ideas .idea").first
     prompt = card.inner_text().strip()
     card.click()
     expect(artist.field("prompt")).to_have_value(prompt)
