@@ -34,6 +34,14 @@ DataDir = Annotated[
     Path | None, typer.Option(help="Where pictures are kept [default: ~/.local/share/atelier].")
 ]
 ModelName = Annotated[str, typer.Option(help="A model's name, or the path of a Stable Diffusion folder.")]
+TimelineBudget = Annotated[
+    float,
+    typer.Option(
+        metavar="GB",
+        min=0,
+        help="What one artist's timelines may take on the disk; the oldest unpinned ones are dropped first.",
+    ),
+]
 # Numbers arrive as text, so that the recipe's own sentences answer for them.
 Number = Annotated[str | None, typer.Option(metavar="NUMBER")]
 Image = Annotated[Path | None, typer.Option(help="A picture to begin from.")]
@@ -49,21 +57,34 @@ def default(
     port: Port = 7860,
     data_dir: DataDir = None,
     model: ModelName = EMBEDDED,
+    timeline_budget: TimelineBudget = 4,
 ) -> None:
     """Serve the studio when no command is given."""
     if context.invoked_subcommand is None:
-        serve(host, port, data_dir, model)
+        serve(host, port, data_dir, model, timeline_budget)
 
 
 @app.command()
 def serve(
-    host: Host = "127.0.0.1", port: Port = 7860, data_dir: DataDir = None, model: ModelName = EMBEDDED
+    host: Host = "127.0.0.1",
+    port: Port = 7860,
+    data_dir: DataDir = None,
+    model: ModelName = EMBEDDED,
+    timeline_budget: TimelineBudget = 4,
 ) -> None:
     """Open the studio to browsers (the default)."""
     from studio.serve import serve as serve_studio
     from studio.settings import Settings, default_data_dir
 
-    serve_studio(Settings(host=host, port=port, data_dir=data_dir or default_data_dir(), model=model))
+    serve_studio(
+        Settings(
+            host=host,
+            port=port,
+            data_dir=data_dir or default_data_dir(),
+            model=model,
+            timeline_budget_bytes=round(timeline_budget * 10**9),
+        )
+    )
 
 
 @app.command()

@@ -125,7 +125,7 @@ def plain_diffusers(
 
 
 def _picture(
-    model: StableDiffusion, recipe: Recipe, on_frame: Callable[[Frame], None] | None = None
+    model: StableDiffusion, recipe: Recipe, on_frame: Callable[[Frame], object] | None = None
 ) -> object:
     return to_images(model.decode(paint(model, recipe, on_frame)))
 

@@ -205,7 +205,7 @@ def _step_to(frame: Frame, sigma: float) -> Tensor:
 def paint(
     model: StableDiffusion,
     recipe: Recipe,
-    on_frame: Callable[[Frame], None] | None = None,
+    on_frame: Callable[[Frame], object] | None = None,
     known: Sequence[Known] = (),
     open_source: OpenSource = no_sources,
 ) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -62,8 +62,8 @@ class TimelineWriter:
         self._before: Tensor | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, frame: Frame) -> None:
-        """Write one frame."""
+    def add(self, frame: Frame) -> Step:
+        """Write one frame and return its numbers."""
         tensors = {
             "latents": frame.latents.cpu().contiguous(),
             "denoised": frame.denoised.cpu().contiguous(),
@@ -74,18 +74,18 @@ class TimelineWriter:
         if frame.contributions:
             tensors["contributions"] = torch.cat(list(frame.contributions.values()))[:, 0].half().cpu()
         save_file(tensors, _frame_file(self._folder, frame.step))
-        self._steps.append(
-            Step(
-                step=frame.step,
-                timestep=frame.timestep,
-                sigma=frame.sigma,
-                guidance_norm=frame.guidance_norm.item(),
-                change=0.0 if self._before is None else _rms(tensors["denoised"] - self._before),
-                space=frame.space,
-                contributions={name: _rms(pull) for name, pull in frame.contributions.items()},
-            )
+        step = Step(
+            step=frame.step,
+            timestep=frame.timestep,
+            sigma=frame.sigma,
+            guidance_norm=frame.guidance_norm.item(),
+            change=0.0 if self._before is None else _rms(tensors["denoised"] - self._before),
+            space=frame.space,
+            contributions={name: _rms(pull) for name, pull in frame.contributions.items()},
         )
+        self._steps.append(step)
         self._before = tensors["denoised"]
+        return step
 
     def close(self) -> None:
         """Write `timeline.json`, whole or not at all."""
@@ -140,6 +140,14 @@ class Timeline:
         )
         return StoredFrame(latents, denoised, model_output, noisy, heat, contributions)
 
+    def damaged(self) -> list[int]:
+        """List the steps whose file is missing or cut; only the headers are read.
+
+        A safetensors file begins with the length of its header (8 bytes, little-endian) and the header, JSON
+        that tells where in the rest each tensor ends.
+        """
+        return [step for step in range(len(self.steps)) if not _is_whole(_frame_file(self.folder, step))]
+
     def known(self, steps: int, device: torch.device) -> list[Known]:
         """Read the first steps as a branch takes them over.
 
@@ -177,6 +185,27 @@ def read_timeline(folder: Path) -> Timeline:
 
 def _frame_file(folder: Path, step: int) -> Path:
     return folder / f"frame-{step:03d}.safetensors"
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            size = file.stat().st_size
+            if not 0 < length <= size - 8:
+                return False
+            header = _HEADER.validate_json(stream.read(length))
+        ends = {name: tensor.data_offsets[1] for name, tensor in header.items() if name != "__metadata__"}
+    except (OSError, ValidationError):
+        return False
+    return ends.keys() >= set(_TENSORS) and max(ends.values()) == size - 8 - length
+
+
+class _StoredTensor(BaseModel):
+    data_offsets: tuple[int, int] = (0, 0)
+
+
+_HEADER = TypeAdapter(dict[str, _StoredTensor])
 
 
 def _rms(difference: Tensor) -> float:

@@ -13,7 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from pipelines.recipe import BadInput
-from studio.timelines import Layer, describe_timeline, sheet_for
+from studio.opening import describe_timeline, open_timeline
+from studio.timelines import Layer, sheet_for
 
 MIN_FPS, MAX_FPS = 1, 60
 _LAST_HELD_S = 1.5
@@ -38,9 +39,7 @@ def read_reel(folder: Path, artwork_id: str, picture: Path, layer: Layer) -> Ree
     Raises:
         BadInput: the timeline is damaged.
     """
-    from pipelines.timeline import read_timeline
-
-    timeline = read_timeline(folder)
+    timeline = open_timeline(folder)
     recipe, count = timeline.recipe, len(timeline.steps)
     sheet = sheet_for(count, width=recipe.width, height=recipe.height)
     try:

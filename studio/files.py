@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -77,6 +78,10 @@ class DataDir:
     def presets(self, artist_id: str) -> Path:
         """The folder of one artist's presets, made with the first of them."""
         return self.root / "presets" / artist_id
+
+    def pin_mark(self, artist_id: str, artwork_id: str) -> Path:
+        """An empty file next to a picture whose timeline is never dropped; the index is rebuilt from it."""
+        return self.artist(artist_id) / f"{artwork_id}.pinned"
 
     def timeline(self, artwork_id: str) -> Path:
         """The folder of one artwork's timeline."""
@@ -174,6 +179,15 @@ def _sync_folder(folder: Path) -> None:
 def remove_folder(folder: Path) -> None:
     """Remove a folder and what is in it; nothing happens when it is not there."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def size_bytes(folder: Path) -> int:
+    """Add up the files of a folder; what vanishes meanwhile counts nothing."""
+    total = 0
+    for file in folder.glob("*"):
+        with contextlib.suppress(OSError):
+            total += file.stat().st_size
+    return total
 
 
 def is_full_disk(error: BaseException) -> bool:

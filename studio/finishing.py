@@ -17,6 +17,7 @@ from studio.files import DataDir, is_full_disk, remove_folder
 from studio.gallery import Gallery
 from studio.jobs import Job, Jobs
 from studio.sentences import NotFinite, sentence_for
+from studio.storage import Storage
 from studio.timelines import preview_images, webp_bytes, write_sheets
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 # Sheets wait while pictures are painted, but never for ever: after so many live turns one batch is decoded.
 _LIVE_TURNS = 4
 _NO_TIMELINE_DISK_FULL = "There was no room on the disk for the timeline of this picture."
+_DIFFERS = "This machine paints the picture a little differently: its timeline ends close to it, not in it."
 _THE_END = object()
 _NO_TIMELINE = "The timeline of this picture could not be kept; the studio's log says why."
 
@@ -48,20 +50,31 @@ class _Canvas:
     previews: dict[int, bytes] = field(default_factory=dict)
 
 
+@dataclass(eq=False, frozen=True, slots=True)
+class _Drawing:
+    """The sheets of one timeline that are still to be drawn; it lies in the folder of the job."""
+
+    job_id: str
+    artwork_id: str
+    sheets: Iterator[None]
+
+
 class Finisher:
     """One thread that decodes: a preview a step, the finished picture, and then its timeline's sheets.
 
     What artists wait for goes first: sheets are decoded a batch at a time, mostly when nothing is painted.
     """
 
-    def __init__(self, jobs: Jobs, gallery: Gallery, data: DataDir) -> None:
+    def __init__(self, jobs: Jobs, gallery: Gallery, storage: Storage, data: DataDir) -> None:
         self._jobs = jobs
         self._gallery = gallery
+        self._storage = storage
         self._data = data
         self._work = threading.Condition()
         self._waiting: dict[str, _Canvas] = {}
         self._dropped: deque[str] = deque()
-        self._sheets: deque[tuple[str, Iterator[None]]] = deque()
+        self._sheets: deque[_Drawing] = deque()
+        self._drawing: set[str] = set()
         self._model: StableDiffusion | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._finish_forever, name="finisher")
@@ -85,7 +98,15 @@ class Finisher:
         for artwork_id in self._gallery.without_timeline(model.folder.revision):
             folder = self._data.timeline(artwork_id)
             if (folder / "timeline.json").exists():
-                self._sheets.append((artwork_id, write_sheets(folder, model, {})))
+                self._line_up(_Drawing(artwork_id, artwork_id, write_sheets(folder, model, {})))
+
+    def _line_up(self, drawing: _Drawing) -> None:
+        self._drawing.add(drawing.artwork_id)
+        self._sheets.append(drawing)
+
+    def is_drawing(self, artwork_id: str) -> bool:
+        """Tell whether a picture's timeline is still to come."""
+        return artwork_id in self._drawing
 
     def close(self) -> None:
         """Stop after the turn it is in; what is left over is taken up at the next start."""
@@ -209,10 +230,10 @@ class Finisher:
             if canvas.writer is None:
                 remove_folder(folder)  # of an earlier attempt, before a restart
                 canvas.writer = TimelineWriter(folder, canvas.job.recipe)
-            for frame in frames:
-                canvas.writer.add(frame)
+            numbers = [canvas.writer.add(frame).model_dump(mode="json") for frame in frames]
             if last:
                 canvas.writer.close()
+            self._jobs.kept(canvas.job.id, numbers)
         except Exception as error:
             log.exception("the timeline of job %s cannot be kept", canvas.job.id)
             canvas.untimed = _no_timeline(error)
@@ -238,31 +259,46 @@ class Finisher:
         if not self._jobs.claim(job.id):
             self.drop(job.id)
             return
-        self._gallery.keep(job.id, job.artist_id, job.recipe, image)
+        artwork_id = job.repaints or job.id
+        if job.repaints is None:
+            self._gallery.keep(job.id, job.artist_id, job.recipe, image)
+        elif not self._gallery.shows(artwork_id, image):
+            self._jobs.note(job.id, _DIFFERS)
+        if not canvas.untimed:
+            sheets = write_sheets(self._data.timeline(job.id), self._model, canvas.previews)
+            self._line_up(_Drawing(job.id, artwork_id, sheets))
         with self._work:
             self._waiting.pop(job.id, None)
         self._jobs.done(job.id)
         if canvas.untimed:
             self._jobs.settle(job.id, timeline_ready=False, note=canvas.untimed)
-        else:
-            sheets = write_sheets(self._data.timeline(job.id), self._model, canvas.previews)
-            self._sheets.append((job.id, sheets))
 
     def _sheet_turn(self) -> None:
         """Decode one more batch of the oldest timeline; finish it when that was the last."""
-        artwork_id, sheets = self._sheets[0]
-        ready, note = False, ""
+        drawing = self._sheets[0]
+        job_id, artwork_id = drawing.job_id, drawing.artwork_id
+        dropped: list[str] | None = None
+        note = ""
         try:
-            if next(sheets, _THE_END) is not _THE_END:
+            if next(drawing.sheets, _THE_END) is not _THE_END:
                 return
-            ready = self._gallery.timeline_is_ready(artwork_id)
+            dropped = self._storage.add(artwork_id, painted_as=job_id if job_id != artwork_id else None)
         except Exception as error:
             note = _no_timeline(error)
             log.exception("the timeline of picture %s could not be drawn", artwork_id)
         self._sheets.popleft()
-        self._jobs.settle(artwork_id, timeline_ready=ready, note=note)
-        if not self._gallery.has(artwork_id):  # deleted meanwhile
-            remove_folder(self._data.timeline(artwork_id))
+        self._drawing.discard(artwork_id)
+        if dropped:
+            note = _made_room(len(dropped))
+        self._jobs.settle(job_id, timeline_ready=dropped is not None, note=note)
+        if job_id != artwork_id or not self._gallery.has(artwork_id):  # deleted meanwhile
+            remove_folder(self._data.timeline(job_id))
+
+
+def _made_room(count: int) -> str:
+    if count == 1:
+        return "To make room, your oldest timeline was dropped; its picture stays."
+    return f"To make room, your {count} oldest timelines were dropped; their pictures stay."
 
 
 def _no_timeline(error: Exception) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from PIL.Image import Image
+from PIL.Image import open as open_image
 from sqlalchemy import Select, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -36,6 +37,7 @@ class Artwork:
     recipe: Recipe
     hung: bool
     has_timeline: bool
+    pinned: bool
 
 
 class Gallery:
@@ -120,7 +122,7 @@ class Gallery:
         """
         mark = self._data.hung_mark(artist_id, artwork_id)
         with refusing_when_full(), self._index.session.begin() as session:
-            row = _own_row(session, artwork_id, artist_id)
+            row = own_row(session, artwork_id, artist_id)
             if hung and row.hung is None:
                 row.hung = now()
                 write_file(mark, b"")
@@ -136,10 +138,11 @@ class Gallery:
             NotHers: it is not hers.
         """
         with self._index.session.begin() as session:
-            session.delete(_own_row(session, artwork_id, artist_id))
+            session.delete(own_row(session, artwork_id, artist_id))
             # Before the commit: a picture that is still there must not vanish from the list.
             self._data.picture(artist_id, artwork_id).unlink(missing_ok=True)
             self._data.hung_mark(artist_id, artwork_id).unlink(missing_ok=True)
+            self._data.pin_mark(artist_id, artwork_id).unlink(missing_ok=True)
             remove_folder(self._data.timeline(artwork_id))
 
     def keep(self, artwork_id: str, artist_id: str, recipe: Recipe, image: Image) -> None:
@@ -164,13 +167,17 @@ class Gallery:
             path.unlink(missing_ok=True)
             raise
 
-    def timeline_is_ready(self, artwork_id: str) -> bool:
-        """Note that a picture's timeline can be opened; False when the picture was deleted meanwhile."""
-        with self._index.session.begin() as session:
+    def shows(self, artwork_id: str, image: Image) -> bool:
+        """Tell whether a kept picture has exactly these pixels; yes when there is none to differ from."""
+        with self._index.session() as session:
             row = session.get(ArtworkRow, artwork_id)
-            if row is not None:
-                row.has_timeline = True
-            return row is not None
+        if row is None:
+            return True
+        try:
+            with open_image(self._data.picture(row.artist_id, artwork_id)) as kept:
+                return kept.convert("RGB").tobytes() == image.tobytes()
+        except OSError:
+            return True
 
     def without_timeline(self, model_revision: str) -> list[str]:
         """List the ids of a model's pictures whose timeline was not finished, oldest first."""
@@ -198,10 +205,16 @@ def _artwork(row: ArtworkRow, artist_name: str) -> Artwork:
         recipe=read_recipe(row.recipe),
         hung=row.hung is not None,
         has_timeline=row.has_timeline,
+        pinned=row.pinned,
     )
 
 
-def _own_row(session: Session, artwork_id: str, artist_id: str) -> ArtworkRow:
+def own_row(session: Session, artwork_id: str, artist_id: str) -> ArtworkRow:
+    """Find one of an artist's own pictures.
+
+    Raises:
+        NotHers: it is not hers.
+    """
     row = session.get(ArtworkRow, artwork_id)
     if row is None or row.artist_id != artist_id:
         raise NotHers

@@ -197,7 +197,7 @@ async def _job_events(studio: Studio, artist_id: str, group: str) -> AsyncIterat
     """
     jobs = studio.jobs
     versions: dict[str, int] = {}
-    shown: dict[str, int] = {}
+    shown: dict[str, tuple[int, int]] = {}
     with jobs.watch(group) as watch:
         yield f"retry: {_RECONNECT_MS}\n\n"
         while not jobs.closed:
@@ -205,8 +205,9 @@ async def _job_events(studio: Studio, artist_id: str, group: str) -> AsyncIterat
             current = jobs.live(group) or await run_in_threadpool(jobs.of_group, artist_id, group)
             for job in current:
                 if versions.get(job.id) != job.version:
-                    yield _event("job", job_event(job, after=shown.get(job.id, 0)))
-                    versions[job.id], shown[job.id] = job.version, len(job.previews)
+                    previews, numbers = shown.get(job.id, (0, 0))
+                    yield _event("job", job_event(job, after=previews, after_numbers=numbers))
+                    versions[job.id], shown[job.id] = job.version, (len(job.previews), len(job.numbers))
             if all(job.settled for job in current):
                 yield _event("end", {"group": group})
                 return
@@ -218,8 +219,8 @@ def _event(name: str, content: dict[str, object]) -> str:
     return f"event: {name}\ndata: {json.dumps(content, ensure_ascii=False)}\n\n"
 
 
-def job_event(job: Job, *, after: int) -> dict[str, object]:
-    """Describe a job to its artist's page, with the previews that came after the first `after`."""
+def job_event(job: Job, *, after: int, after_numbers: int) -> dict[str, object]:
+    """Describe a job to its artist's page, with the previews and the numbers of steps that came since."""
     return {
         "id": job.id,
         "group": job.group,
@@ -229,11 +230,14 @@ def job_event(job: Job, *, after: int) -> dict[str, object]:
         "step": job.step,
         "steps": job.steps,
         "previews": job.previews[after:],
+        "numbers": job.numbers[after_numbers:],
         "recipe": job.recipe.model_dump(mode="json"),
         "sentence": job.sentence,
         "notes": job.notes,
         "artwork": job.artwork,
         "timeline_ready": job.timeline_ready,
+        "settled": job.settled,
+        "repaints": job.repaints,
     }
 
 

@@ -8,10 +8,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sqlalchemy import DateTime, Engine, ForeignKey, Index, create_engine, event, inspect
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    DateTime,
+    Engine,
+    ForeignKey,
+    Index,
+    create_engine,
+    event,
+    false,
+    inspect,
+)
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.schema import CreateColumn
 from sqlalchemy.types import TypeDecorator
 
 from pipelines.recipe import BadInput
@@ -55,6 +67,8 @@ class ArtworkRow(Base):
     """A kept picture; `hung` is the moment it was hung on the wall, if it is.
 
     `key` is its recipe's, `root` that of the first ancestor it branched from: its own when it did not.
+    `pinned` says that its timeline is never dropped; `timeline_bytes` is what that takes on the disk and
+    `timeline_drawn` when it was finished, None while there is none.
     """
 
     __tablename__ = "artworks"
@@ -67,6 +81,9 @@ class ArtworkRow(Base):
     root: Mapped[str] = mapped_column(index=True)
     hung: Mapped[datetime | None] = mapped_column(index=True)
     has_timeline: Mapped[bool] = mapped_column(default=False)
+    pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    timeline_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    timeline_drawn: Mapped[datetime | None]
 
     __table_args__ = (Index("artworks_of_artist", "artist_id", "created"),)
 
@@ -74,7 +91,8 @@ class ArtworkRow(Base):
 class JobRow(Base):
     """A job as it survives a restart: `state` is "queued" until it has ended, also while it is painted.
 
-    `number` is the order in which jobs came.
+    `number` is the order in which jobs came; `repaints` the picture whose timeline it paints again, if it is
+    such a job.
     """
 
     __tablename__ = "jobs"
@@ -88,6 +106,7 @@ class JobRow(Base):
     created: Mapped[datetime]
     recipe: Mapped[str]
     sentence: Mapped[str] = mapped_column(default="")
+    repaints: Mapped[str | None]
 
 
 class MetaRow(Base):
@@ -133,8 +152,21 @@ class StudioIndex:
                     "rebuilt from the pictures.",
                     "data_dir",
                 )
+            self._add_new_columns(session)
+            session.commit()
             for table in (ArtistRow, ArtworkRow, JobRow):
                 session.query(table).first()
+
+    def _add_new_columns(self, session: Session) -> None:
+        """Take over an index that an earlier Atelier of this schema wrote: new columns have a default."""
+        connection = session.connection()
+        inspector, dialect = inspect(connection), self._engine.dialect
+        for table in Base.metadata.sorted_tables:
+            known = {column["name"] for column in inspector.get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in known:
+                    definition = CreateColumn(column).compile(dialect=dialect)
+                    connection.execute(DDL(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
 
     def make_tables(self, session: Session) -> None:
         """Make the tables as part of a session, so that a rebuild is whole or not there."""

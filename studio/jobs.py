@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
@@ -12,13 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import DatabaseError
 
 from pipelines.recipe import MAX_PICTURES, BadInput, Recipe, read_recipe
 from studio.gallery import NotHers
 from studio.index import ArtistRow, ArtworkRow, JobRow, StudioIndex, now
 from studio.sentences import refusing_when_full
+from studio.watching import Watch
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,10 @@ class Job:
 
     `number` is the order in which jobs came, `ahead` how many of the artist's own pictures come first,
     `step` how many of `steps` positions are behind it (0 of 0 before it begins). `previews` are
-    (step, data URL) of the predicted picture. `artwork` is set once it is saved and listed. `settled` says
-    that nothing more will happen to it, the timeline included. `version` grows with every change.
+    (step, data URL) of the predicted picture, `numbers` what a timeline tells of the steps so far. `artwork`
+    is set once it is saved and listed. `settled` says that nothing more will happen to it, the timeline
+    included. `repaints` is the picture whose timeline it paints again: such a job makes no other picture.
+    `version` grows with every change.
     """
 
     id: str
@@ -47,44 +49,19 @@ class Job:
     step: int = 0
     steps: int = 0
     previews: tuple[tuple[int, str], ...] = ()
+    numbers: tuple[dict[str, object], ...] = ()
     sentence: str = ""
     notes: tuple[str, ...] = ()
     artwork: str | None = None
     timeline_ready: bool = False
     settled: bool = False
+    repaints: str | None = None
     version: int = 0
 
     @property
     def ended(self) -> bool:
         """Whether it is done, failed or cancelled."""
         return self.state in _ENDED
-
-
-class Watch:
-    """Wakes one coroutine when a job changes. Clear, look, then wait: nothing is missed in between."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._event = asyncio.Event()
-
-    def wake(self) -> None:
-        """Wake the coroutine, from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._event.set)
-        except RuntimeError:
-            log.debug("a watch outlived its event loop")
-
-    def clear(self) -> None:
-        """Forget earlier changes: what is looked at now includes them."""
-        self._event.clear()
-
-    async def wait(self, timeout_s: float) -> bool:
-        """Wait for a change; False when none came in time."""
-        try:
-            await asyncio.wait_for(self._event.wait(), timeout_s)
-        except TimeoutError:
-            return False
-        return True
 
 
 class Jobs:
@@ -108,8 +85,8 @@ class Jobs:
 
     # What artists ask for
 
-    def add(self, artist_id: str, recipes: Sequence[Recipe]) -> str:
-        """Queue the pictures of one request.
+    def add(self, artist_id: str, recipes: Sequence[Recipe], *, repaints: str | None = None) -> str:
+        """Queue the pictures of one request, or the timeline of a picture (`repaints`) to be painted again.
 
         Returns:
             The id of their group.
@@ -129,6 +106,7 @@ class Jobs:
                 state="queued",
                 created=now(),
                 recipe=recipe.model_dump_json(),
+                repaints=repaints,
             )
             for position, recipe in enumerate(recipes)
         ]
@@ -184,6 +162,12 @@ class Jobs:
         with self._changed:
             return sorted((j for j in self._jobs.values() if j.state == state), key=lambda j: j.number)
 
+    def repainting(self, artwork_id: str) -> str | None:
+        """Find the group in which a picture's timeline is being painted again."""
+        with self._changed:
+            jobs = (job for job in self._jobs.values() if job.repaints == artwork_id and not job.settled)
+            return next((job.group for job in jobs), None)
+
     def counts(self) -> dict[str, int]:
         """Count the queued and the running jobs."""
         return {"queued": len(self.in_state("queued")), "running": len(self.in_state("running"))}
@@ -197,7 +181,7 @@ class Jobs:
     def _stored(self, group: str) -> list[Job]:
         query = (
             select(JobRow, ArtworkRow)
-            .outerjoin(ArtworkRow, ArtworkRow.id == JobRow.id)
+            .outerjoin(ArtworkRow, ArtworkRow.id == func.coalesce(JobRow.repaints, JobRow.id))
             .where(JobRow.group_id == group)
             .order_by(JobRow.position)
         )
@@ -228,9 +212,17 @@ class Jobs:
         """Note how far a job has come."""
         self._change(job_id, lambda job: replace(job, step=step, steps=steps))
 
+    def kept(self, job_id: str, numbers: Sequence[dict[str, object]]) -> None:
+        """Add what the timeline tells of further steps."""
+        self._change(job_id, lambda job: replace(job, numbers=(*job.numbers, *numbers)))
+
     def previewed(self, job_id: str, step: int, url: str) -> None:
         """Add a preview."""
         self._change(job_id, lambda job: replace(job, previews=(*job.previews, (step, url))))
+
+    def note(self, job_id: str, note: str) -> None:
+        """Add something that the artist should know of a job."""
+        self._change(job_id, lambda job: replace(job, notes=(*job.notes, note)))
 
     def claim(self, job_id: str) -> bool:
         """Take a job to its end: it can no longer be cancelled. False when it was cancelled already."""
@@ -242,10 +234,14 @@ class Jobs:
             return True
 
     def done(self, job_id: str) -> None:
-        """Note that a claimed job's picture is saved and listed (which wrote the job's row as well)."""
+        """Note that a claimed job's picture is saved and listed.
+
+        That wrote the job's row as well; the row of one that only paints a timeline again is written once
+        that is there, so that a restart in between paints it.
+        """
         with self._changed:
             self._saving.discard(job_id)
-        self._change(job_id, lambda job: replace(job, state="done", artwork=job.id))
+        self._change(job_id, lambda job: replace(job, state="done", artwork=job.repaints or job.id))
 
     def fail(self, job_id: str, sentence: str) -> None:
         """End a job with the sentence that says why."""
@@ -275,6 +271,8 @@ class Jobs:
             notes = (*job.notes, note) if note else job.notes
             self._put(replace(job, timeline_ready=timeline_ready, notes=notes, settled=True))
             self._settled_at[job_id] = time.monotonic()
+            if job.repaints is not None:
+                self._unwritten.add(job_id)
 
     def write_ends(self) -> None:
         """Write ended jobs to the index; those that find the disk full are written at a later call."""
@@ -390,4 +388,5 @@ def _job(row: JobRow, artwork: ArtworkRow | None = None) -> Job:
         artwork=artwork.id if artwork else None,
         timeline_ready=artwork.has_timeline if artwork else False,
         settled=state != "queued",
+        repaints=row.repaints,
     )

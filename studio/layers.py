@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from pipelines.recipe import BadInput
+from studio.opening import open_timeline
 from studio.timelines import Sheet, sheet_for
 
 if TYPE_CHECKING:
@@ -43,9 +44,8 @@ class Layers:
             BadInput: no such kind or word, nothing is known, or the timeline is damaged.
         """
         from pipelines.heat import change_heat, guidance_heat, mean_heat, over_run, within_step
-        from pipelines.timeline import read_timeline
 
-        timeline = read_timeline(folder)
+        timeline = open_timeline(folder)
         match kind:
             case "change":
                 heat, scaled = change_heat(timeline), over_run

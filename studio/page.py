@@ -35,6 +35,7 @@ _STYLES = (
     "compare",
     "gallery",
     "dialogs",
+    "keeping",
 )
 _SCRIPTS = Path(__file__).resolve().parents[1] / "assets" / "js"
 _SEAL = (

@@ -11,10 +11,11 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from pipelines.recipe import BadInput
-from studio.files import DataDir
+from studio.files import DataDir, size_bytes
 from studio.gallery import is_id
 from studio.index import ArtistRow, ArtworkRow, StudioIndex, is_damage, set_aside, sqlite_url
 from studio.provenance import read_png_recipe
+from studio.storage import drawn_at
 from studio.timelines import is_complete
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,8 @@ def _read_picture(data: DataDir, picture: Path) -> ArtworkRow | None:
         return None
     artist_id, artwork_id = picture.parent.name, picture.stem
     mark = data.hung_mark(artist_id, artwork_id)
+    timeline = data.timeline(artwork_id)
+    has_timeline = is_complete(timeline)
     return ArtworkRow(
         id=artwork_id,
         artist_id=artist_id,
@@ -107,7 +110,10 @@ def _read_picture(data: DataDir, picture: Path) -> ArtworkRow | None:
         key=recipe.key,
         root=recipe.lineage()[0].key,
         hung=_changed(mark) if mark.exists() else None,
-        has_timeline=is_complete(data.timeline(artwork_id)),
+        has_timeline=has_timeline,
+        pinned=data.pin_mark(artist_id, artwork_id).exists(),
+        timeline_bytes=size_bytes(timeline) if has_timeline else 0,
+        timeline_drawn=drawn_at(timeline) if has_timeline else None,
     )
 
 

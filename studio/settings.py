@@ -22,8 +22,9 @@ class Settings(BaseModel):
 
     `model` is a name or a path; `database_url` an SQLAlchemy URL, or empty for `index.sqlite` in the data
     directory; `runs_per_artist` how many of her pictures are painted side by side, or 0 to let the device
-    decide; `keep_live_s` how long a finished group keeps its previews in memory; `max_source_bytes` and
-    `max_source_pixels` how large a picture may be that an artist brings.
+    decide; `keep_live_s` how long a finished group keeps its previews in memory; `timeline_budget_bytes` what
+    the timelines of one artist may take on the disk before her oldest unpinned ones are dropped;
+    `max_source_bytes` and `max_source_pixels` how large a picture may be that an artist brings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,3 +38,4 @@ class Settings(BaseModel):
     keep_live_s: float = Field(default=60, ge=0)
     max_source_bytes: int = Field(default=MAX_BYTES, gt=0)
     max_source_pixels: int = Field(default=MAX_PIXELS, gt=0)
+    timeline_budget_bytes: int = Field(default=4_000_000_000, ge=0)

@@ -15,16 +15,18 @@ from studio.artists import Artists
 from studio.export import Export, check_export, read_reel
 from studio.files import DataDir, Lock, remove_folder
 from studio.finishing import Finisher
-from studio.gallery import Gallery
+from studio.gallery import Artwork, Gallery, NotHers
 from studio.jobs import Job, Jobs
 from studio.layers import Layers
 from studio.presets import Presets
+from studio.opening import describe_timeline, open_timeline, whole_layers
 from studio.queue import JobQueue, ModelState
 from studio.rebuild import open_index
 from studio.sentences import refusing_when_full
 from studio.settings import Settings
 from studio.sources import Sources
-from studio.timelines import LAYERS, Layer, describe_timeline
+from studio.storage import Storage
+from studio.timelines import LAYERS, Layer
 
 if TYPE_CHECKING:
     from pipelines.models.sd import StableDiffusion
@@ -65,7 +67,8 @@ class Studio:
             )
             self.presets = Presets(self._data)
             self.jobs = Jobs(self._index, keep_live_s=settings.keep_live_s)
-            self._finisher = Finisher(self.jobs, self.gallery, self._data)
+            self.storage = Storage(self._index, self._data, budget_bytes=settings.timeline_budget_bytes)
+            self._finisher = Finisher(self.jobs, self.gallery, self.storage, self._data)
             self._layers = Layers(self.ready_model)
             self.queue = JobQueue(
                 self.jobs,
@@ -77,6 +80,7 @@ class Studio:
             self.artists.guest()
             again = self.jobs.restore()
             self._sweep()
+            self.storage.take_stock()
             opened.pop_all()  # all went well: from here on `close` lets go of it
         if again:
             log.info("%d pictures are queued again", again)
@@ -163,10 +167,44 @@ class Studio:
 
         Raises:
             NotHers: there is no such picture for her.
-            BadInput: the picture has no timeline, or not yet.
+            BadInput: the picture's timeline is gone, with what became of it, or is still being drawn.
         """
-        self._check_timeline(artwork_id, artist_id)
-        return describe_timeline(self._data.timeline(artwork_id), artwork_id)
+        artwork = self.gallery.get(artwork_id, artist_id)
+        self._check_drawn(artwork)
+        try:
+            told = describe_timeline(self._data.timeline(artwork_id), artwork_id)
+        except BadInput:
+            if artwork.has_timeline:
+                self.storage.lose(artwork_id)
+            raise
+        if not artwork.has_timeline and not told["gone"]:
+            self.storage.add(artwork_id)  # it was put back by hand, or never listed
+        return told | {"mine": artwork.artist_id == artist_id, "pinned": artwork.pinned}
+
+    def repaint(self, artist_id: str, artwork_id: str) -> str:
+        """Paint the timeline of one of her own pictures again, from its recipe; the picture stays as it is.
+
+        Returns:
+            The id of the group to follow: of the one that paints it already, if there is one.
+
+        Raises:
+            NotHers: it is not hers.
+            BadInput: it was painted with other weights, or the disk is full.
+        """
+        artwork = self.gallery.get(artwork_id, artist_id)
+        if artwork.artist_id != artist_id:
+            raise NotHers
+        self._check_drawn(artwork)
+        if group := self.jobs.repainting(artwork_id):
+            return group
+        recipe = artwork.recipe
+        if recipe.model_revision != self.folder.revision:
+            raise BadInput(
+                f"It was painted with {recipe.model} ({recipe.model_revision[:8]}), and this studio has "
+                f"{self.folder.name} ({self.folder.revision[:8]}): only that one paints it again.",
+                "model",
+            )
+        return self.jobs.add(artist_id, [recipe], repaints=artwork_id)
 
     def sheet(self, artwork_id: str, artist_id: str, layer: str) -> Path:
         """Find one layer's sheet of tiles of a timeline that an artist may see.
@@ -175,10 +213,14 @@ class Studio:
             NotHers: there is no such picture for her.
             BadInput: the picture has no timeline, not yet, or no such layer.
         """
-        self._check_timeline(artwork_id, artist_id)
+        self._check_drawn(self.gallery.get(artwork_id, artist_id))
         if layer not in LAYERS:
             raise BadInput(f"A timeline has the layers {' and '.join(LAYERS)}, not {layer}.", "layer")
-        return self._data.timeline(artwork_id) / f"{layer}.webp"
+        folder = self._data.timeline(artwork_id)
+        if layer not in whole_layers(folder):
+            open_timeline(folder)
+            raise BadInput("These pictures of the timeline are missing or damaged.", "timeline")
+        return folder / f"{layer}.webp"
 
     def heat(self, artwork_id: str, artist_id: str, kind: str, word: str) -> bytes:
         """Draw the heat over a timeline that an artist may see, as a PNG (`Layers.draw`).
@@ -187,7 +229,7 @@ class Studio:
             NotHers: there is no such picture for her.
             BadInput: the picture has no timeline or it is damaged, or there is no such heat.
         """
-        self._check_timeline(artwork_id, artist_id)
+        self._check_drawn(self.gallery.get(artwork_id, artist_id))
         return self._layers.draw(self._data.timeline(artwork_id), kind, word)
 
     def export(
@@ -205,9 +247,15 @@ class Studio:
         chosen: Layer = "latents" if layer == "latents" else "denoised"
         return way.write(read_reel(folder, artwork_id, picture, chosen), fps), way
 
-    def _check_timeline(self, artwork_id: str, artist_id: str) -> None:
-        if not self.gallery.get(artwork_id, artist_id).has_timeline:
-            raise BadInput("This picture has no timeline, or its timeline is still being drawn.", "timeline")
+    def is_drawing(self, artwork: Artwork) -> bool:
+        """Tell whether the timeline of a picture is still to come."""
+        job = self.jobs.get(artwork.id)
+        coming = self._finisher.is_drawing(artwork.id) or (job is not None and not job.settled)
+        return coming and not artwork.has_timeline
+
+    def _check_drawn(self, artwork: Artwork) -> None:
+        if self.is_drawing(artwork):
+            raise BadInput("The timeline of this picture is still being drawn.", "timeline")
 
     def _sweep(self) -> None:
         """Remove timelines and sources that belong to no picture and to no job that will be painted again."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Layer = Literal["latents", "denoised"]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
 
+# An empty file in a timeline's folder: what was in it made room for newer timelines.
+DROPPED = "dropped"
 # Browsers refuse to draw much larger pictures; WebP itself ends at 16383.
 MAX_SHEET_SIDE_PX = 8192
 _WEBP_QUALITY = 80
@@ -82,9 +84,9 @@ def webp_bytes(image: Image.Image) -> bytes:
 
 
 def is_complete(folder: Path) -> bool:
-    """Tell whether a timeline's numbers and sheets are all there."""
+    """Tell whether a timeline's numbers and sheets are all there, and it was not dropped."""
     names = ["timeline.json", *(f"{layer}.webp" for layer in LAYERS)]
-    return all((folder / name).exists() for name in names)
+    return not (folder / DROPPED).exists() and all((folder / name).exists() for name in names)
 
 
 def write_sheets(folder: Path, model: StableDiffusion, previews: Mapping[int, bytes]) -> Iterator[None]:
@@ -140,26 +142,3 @@ def _put(sheet_image: Image.Image, sheet: Sheet, step: int, picture: Image.Image
     size = (sheet.tile_width, sheet.tile_height)
     shrunk = picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
     sheet_image.paste(shrunk, sheet.place(step))
-
-
-def describe_timeline(folder: Path, artwork_id: str) -> dict[str, object]:
-    """Describe a finished timeline to the scrubber: its recipe, steps, tiles and where its sheets are.
-
-    Raises:
-        BadInput: its numbers cannot be read.
-    """
-    from pipelines.timeline import read_timeline
-
-    timeline = read_timeline(folder)
-    recipe = timeline.recipe
-    sheet = sheet_for(len(timeline.steps), width=recipe.width, height=recipe.height)
-    return {
-        "artwork": artwork_id,
-        "recipe": recipe.model_dump(mode="json"),
-        "steps": [step.model_dump() for step in timeline.steps],
-        "tile": {"width": sheet.tile_width, "height": sheet.tile_height},
-        "columns": sheet.columns,
-        "count": sheet.count,
-        "layers": {layer: f"/timelines/{artwork_id}/{layer}.webp" for layer in LAYERS},
-        "picture": f"/artworks/{artwork_id}.png",
-    }

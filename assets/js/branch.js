@@ -30,6 +30,10 @@ export class Branching {
     this.close();
   }
 
+  get isPainting() {
+    return Boolean(this.source);
+  }
+
   get isOpen() {
     return !this.panel.hidden;
   }

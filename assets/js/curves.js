@@ -79,8 +79,10 @@ export class Curves {
 
   // Draws the steps of a timeline as `GET /timelines/{id}` tells them; null while there is none.
   show(told) {
-    this.steps = told?.steps ?? null;
+    this.steps = told?.steps.length ? told.steps : null;
+    this.count = told?.count ?? 0; // more than there are steps while they are still coming
     this.points = null;
+    this.mark.hidden = this.veil.hidden = !this.steps;
     this.#draw();
   }
 
@@ -148,11 +150,12 @@ export class Curves {
   }
 
   #stopX(stop) {
-    return ((stop + 0.5) / (this.steps.length + 1)) * this.width;
+    return ((stop + 0.5) / (this.count + 1)) * this.width;
   }
 
   #draw() {
     const { clientWidth: width, clientHeight: height } = this.panel;
+    if (!this.steps) this.#drawNothing();
     if (!this.steps || width === 0) return;
     this.width = width; // kept, because asking for it while scrubbing would lay the page out again
     this.canvas.width = Math.round(width * devicePixelRatio);
@@ -166,6 +169,12 @@ export class Curves {
     this.move(this.stop);
   }
 
+  #drawNothing() {
+    this.canvas.width = this.canvas.width; // which clears it
+    this.top.textContent = this.bottom.textContent = "";
+    for (const output of this.values.values()) output.textContent = "–";
+  }
+
   #drawSteps(context, width, height) {
     const { name, symbol, byPowers } = CURVES[this.chosen];
     const values = this.steps.map((step) => this.#value(this.chosen, step));
@@ -177,10 +186,10 @@ export class Curves {
     this.points = values.map((value, step) =>
       known.includes(value) ? { x: this.#stopX(step), y: place(scale(value)) } : null);
     strokeCurve(context, this.points.filter(Boolean), height, this.ink);
-    const slot = width / (this.steps.length + 1);
+    const slot = width / (this.count + 1);
     for (const point of slot >= 12 ? this.points : []) if (point) dot(context, point, 1.8, this.ink.line);
-    this.top.textContent = short(high);
-    this.bottom.textContent = short(low);
+    this.top.textContent = known.length > 0 ? short(high) : "";
+    this.bottom.textContent = known.length > 0 ? short(low) : "";
     this.canvas.setAttribute("aria-label", `${name} (${symbol}) over ${values.length} steps, between ${short(low)} and ${short(high)}`);
   }
 
@@ -216,7 +225,7 @@ export class Curves {
       const { left, width } = this.panel.getBoundingClientRect();
       const x = event.clientX - left;
       if (this.chosen !== "trained") {
-        this.onGo(Math.min(this.steps.length, Math.max(0, Math.floor((x / width) * (this.steps.length + 1)))));
+        this.onGo(Math.min(this.count, Math.max(0, Math.floor((x / width) * (this.count + 1)))));
         return;
       }
       const far = this.points.map((point) => Math.abs(point.x - x));

@@ -1,7 +1,8 @@
 // The gallery: the artist's own pictures, and the wall of what everyone chose to hang.
 
-import { button, el, onShown } from "./dom.js";
+import { button, el, icon, onShown } from "./dom.js";
 import { goTo, hear, openTimeline, say, tell, useSettings } from "./desk.js";
+import { pinButton, tellUsage } from "./keeping.js";
 import { downloadLink, hangButton } from "./wall.js";
 
 const EMPTY = {
@@ -12,6 +13,7 @@ const EMPTY = {
 export function mount({ element, server }) {
   const gallery = new Gallery(element.querySelector(".gallery"), server);
   hear("painted", () => { gallery.stale = true; });
+  hear("pinned", () => { gallery.stale = true; });
   onShown(gallery.root, () => gallery.stale && gallery.turnTo(gallery.room));
 }
 
@@ -33,6 +35,7 @@ class Gallery {
     this.stale = false;
     this.shown = [];
     for (const door of this.doors) door.setAttribute("aria-pressed", String(door.dataset.room === room));
+    tellUsage(this.root.querySelector(".gallery-usage"), this.server);
     await this.#load(null);
   }
 
@@ -69,6 +72,7 @@ class Gallery {
       },
       el("img", { src: `/artworks/${artwork.id}.png`, alt: "", loading: "lazy", width: recipe.width, height: recipe.height }),
       el("span.frame-words", {}, el("em", {}, words), by ? el("span", {}, by) : null),
+      artwork.mine && artwork.pinned ? el("span.frame-pinned", { title: "Its timeline is pinned" }, icon("pin")) : null,
     );
   }
 
@@ -125,7 +129,8 @@ class Gallery {
       then();
     };
     const actions = [];
-    if (artwork.has_timeline) actions.push(button("Open timeline", "film", leave(() => openTimeline(artwork.id))));
+    const toTimeline = artwork.has_timeline ? "Open timeline" : artwork.mine ? "Bring back its timeline" : null;
+    if (toTimeline) actions.push(button(toTimeline, "film", leave(() => openTimeline(artwork.id))));
     actions.push(button("Use these settings", "sliders", leave(() => useSettings(artwork.recipe))), downloadLink(artwork.id));
     if (artwork.mine) {
       actions.push(hangButton(this.server, artwork.id, artwork.hung, (hung) => {
@@ -133,6 +138,13 @@ class Gallery {
         this.#fill(dialog, artwork);
         this.turnTo(this.room);
       }));
+      if (artwork.has_timeline) {
+        actions.push(pinButton(this.server, artwork, (pinned) => {
+          artwork.pinned = pinned;
+          this.#fill(dialog, artwork);
+          this.turnTo(this.room);
+        }));
+      }
       actions.push(this.#bin(dialog, artwork));
     }
     return actions;

@@ -14,10 +14,22 @@ export async function fetchReel(artwork) {
   const answer = await fetch(`/timelines/${encodeURIComponent(artwork)}`);
   const told = parseJSON(await answer.text());
   if (!answer.ok) throw new Error(told.sentence ?? "This picture has no timeline.");
+  const sheet = (url) => (url ? bitmapFrom(url).catch(() => null) : null);
   const [denoised, latents, picture] = await Promise.all(
-    [told.layers.denoised, told.layers.latents, told.picture].map(bitmapFrom),
+    [sheet(told.layers.denoised), sheet(told.layers.latents), bitmapFrom(told.picture)],
   );
-  return { told, denoised, latents, picture };
+  if (!denoised && !latents) {
+    picture.close();
+    throw new Error("The pictures of this timeline are missing or damaged.");
+  }
+  if (told.gone.length === 0 && !(denoised && latents)) told.gone.push("Some pictures of this timeline cannot be read.");
+  // Where one sheet is damaged the other stands for it.
+  return { told, denoised: denoised ?? latents, latents: latents ?? denoised, picture };
+}
+
+// The finished picture alone, for a film without steps.
+export async function fetchPicture(artwork) {
+  return wholeTile(await bitmapFrom(`/artworks/${encodeURIComponent(artwork)}.png`));
 }
 
 export function closeReel(reel) {

@@ -1,7 +1,7 @@
 // The stage of the first tab: it follows a group of jobs while they are painted and shows what they became.
 
 import { blobOf, button, el, isTyping, parseJSON } from "./dom.js";
-import { hear, openTimeline, say, tell, useSettings } from "./desk.js";
+import { goTo, hear, openTimeline, say, tell, useSettings } from "./desk.js";
 import { Film, wholeTile } from "./film.js";
 import { closeReel, fetchReel, threadReel } from "./reel.js";
 import { Sheet } from "./sheet.js";
@@ -207,6 +207,12 @@ class Stage {
       }));
     }
     if (done) buttons.push(...this.#actionsFor(job));
+    if (running && !done) {
+      buttons.push(button("Watch every step", "film", () => {
+        tell("watch", { group: this.group, job: job?.id ?? null });
+        goTo("denoising");
+      }));
+    }
     if (running) {
       const stop = button("Cancel", "close", () => this.cancel(), { className: "quiet.cancel" });
       stop.append(el("kbd", {}, "Esc"));

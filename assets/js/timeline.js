@@ -1,19 +1,22 @@
 // The denoising tab: one picture's whole run, in the artist's hand.
 
 import { button, el, onShown } from "./dom.js";
-import { goTo, hear, say } from "./desk.js";
+import { goTo, hear, say, tell } from "./desk.js";
 import { Branching } from "./branch.js";
 import { Compare } from "./compare.js";
 import { Curves } from "./curves.js";
 import { Family } from "./family.js";
 import { Film } from "./film.js";
+import { Keeping } from "./keeping.js";
 import { Layers } from "./layers.js";
+import { activeGroup, Live } from "./live.js";
 import { Takeaway } from "./takeaway.js";
-import { closeReel, fetchReel, threadReel } from "./reel.js";
+import { closeReel, fetchPicture, fetchReel, threadReel } from "./reel.js";
 
 export function mount({ element, props, server }) {
   const desk = new Timeline(element.querySelector(".timeline"), props.told, server);
   hear("timeline", (artwork) => desk.open(artwork));
+  hear("watch", ({ group, job }) => desk.watch(group, job));
   hear("painted", () => { desk.stale = true; });
   hear("forgotten", (artwork) => desk.forget(artwork));
   onShown(desk.root, () => desk.shown());
@@ -38,6 +41,16 @@ class Timeline {
     this.compare = new Compare(this.film);
     this.layers = new Layers({ film: this.film, place: this.part("heat"), prompt: this.part("prompt") });
     this.takeaway = new Takeaway(this.part("takeaway"), () => (this.fade.valueAsNumber > 0.5 ? "latents" : "denoised"));
+    this.live = new Live({
+      onNews: (job, tiles) => this.#grow(job, tiles),
+      onReady: (job) => this.#grown(job),
+      onEnd: (job, sentence) => this.#stopped(job, sentence),
+      // All had ended before she came to watch.
+      onOver: (jobs) => !this.told && jobs.length > 0 && this.#stopped({ ...jobs[0], id: this.watched }, ""),
+    });
+    this.pin = el("span.timeline-pin");
+    this.keeping = new Keeping({ gone: this.part("gone"), usage: this.part("usage"), pin: this.pin, server,
+      repaint: (group) => this.watch(group, null) });
     this.film.onLayerKey = () => this.#layer(this.film.noise > 0.5 ? 0 : 1);
     this.#controls();
     this.part("paint").addEventListener("click", () => goTo("prompt-to-image"));
@@ -45,27 +58,53 @@ class Timeline {
   }
 
   async shown() {
-    if (!this.stale) return;
-    this.stale = false;
-    const { artworks } = await this.server.with_timeline({});
-    this.part("choose").hidden = artworks.length === 0;
-    this.part("others").replaceChildren(...artworks.map((artwork) => this.#thumbnail(artwork)));
-    if (!this.artwork && !this.opening && artworks.length > 0) this.open(artworks[0].id);
+    const group = await activeGroup();
+    if (this.stale) {
+      this.stale = false;
+      const { artworks } = await this.server.with_timeline({});
+      this.part("choose").hidden = artworks.length === 0;
+      this.part("others").replaceChildren(...artworks.map((artwork) => this.#thumbnail(artwork)));
+      this.keeping.count();
+    }
+    this.#offerLive(group);
+    const newest = this.part("others").querySelector("[data-id]");
+    const nothingYet = !this.artwork && !this.opening && !this.live.isOn;
+    if (nothingYet && group) this.watch(group, null);
+    else if (nothingYet && newest) this.open(newest.dataset.id);
     else this.#mark();
+  }
+
+  // What is being painted stands first among the timelines.
+  #offerLive(group) {
+    const others = this.part("others");
+    others.querySelector("[data-group]")?.remove();
+    if (!group || this.branching.isPainting) return;
+    others.prepend(el("button.thumb.thumb-live", { type: "button", "data-group": group, title: "Being painted: watch it",
+      "aria-label": "Watch what is being painted", onclick: () => this.watch(group, null) }));
+    this.part("choose").hidden = false;
   }
 
   forget(artwork) {
     this.stale = true;
     if (artwork !== this.artwork) return;
+    this.#clear();
+    this.root.dataset.state = "empty";
+  }
+
+  // The easel is empty, for whatever comes next.
+  #clear() {
+    const { noise } = this.film;
+    this.live.leave();
     this.artwork = null;
     this.told = null;
     this.film.clear();
+    this.film.noise = noise;
     this.compare.leave();
     this.branching.shown(null);
     this.curves.show(null);
     this.layers.show(null);
     this.family.clear();
-    this.root.dataset.state = "empty";
+    this.keeping.shown(null);
   }
 
   #thumbnail(artwork) {
@@ -75,7 +114,8 @@ class Timeline {
 
   #mark() {
     for (const thumb of this.part("others").children) {
-      thumb.setAttribute("aria-pressed", String(thumb.dataset.id === this.artwork));
+      const shown = this.live.isOn ? thumb.dataset.group === this.live.group : thumb.dataset.id && thumb.dataset.id === this.artwork;
+      thumb.setAttribute("aria-pressed", String(Boolean(shown)));
     }
   }
 
@@ -86,35 +126,142 @@ class Timeline {
     try {
       reel = await fetchReel(artwork);
     } catch (error) {
-      say(error.message);
+      if (this.opening === artwork) await this.#openLost(artwork, error.message);
       return;
     }
     if (this.opening !== artwork) {
       closeReel(reel);
       return;
     }
+    this.#clear();
+    this.#put(reel);
+    this.film.go(stop);
+  }
+
+  // The timeline is gone. The picture is not: it is shown, with what became of its timeline.
+  async #openLost(artwork, sentence) {
+    const lost = await this.server.lost({ id: artwork });
+    if (this.opening !== artwork) return;
     this.opening = null;
-    this.artwork = artwork;
-    this.told = reel.told;
-    this.takeaway.offer(artwork);
-    this.root.dataset.state = "open";
-    const { film } = this;
-    const { noise } = film;
-    film.clear();
-    this.compare.leave();
-    this.part("screen").style.setProperty("--aspect", reel.told.recipe.width / reel.told.recipe.height);
-    film.noise = noise;
-    film.name(reel.told.recipe.prompt);
-    this.#title();
-    this.curves.show(reel.told);
-    this.layers.show(reel.told);
-    threadReel(film, reel);
-    film.go(stop);
-    this.branching.shown(reel.told);
+    if (lost.group) this.watch(lost.group, null);
+    else if (lost.sentence || lost.drawing) say(lost.drawing ? sentence : lost.sentence);
+    else await this.#showLost(lost.artwork, sentence);
+  }
+
+  async #showLost({ id, recipe, mine, pinned }, sentence) {
+    const picture = await fetchPicture(id).catch(() => null);
+    this.#clear();
+    this.artwork = id;
+    this.told = { artwork: id, recipe, mine, pinned, steps: [], count: 0, gone: [sentence] };
+    this.#frame(recipe);
+    if (picture) this.film.setPicture(picture);
+    this.keeping.shown(this.told);
+    this.root.dataset.state = "lost";
     this.#read();
     this.#mark();
-    this.family.show(artwork);
+    this.family.show(id);
+  }
+
+  // Puts a whole timeline on the film, also in the place of one that has been growing there.
+  #put(reel) {
+    const { told } = reel;
+    this.opening = null;
+    this.artwork = told.artwork;
+    this.told = told;
+    this.takeaway.offer(told.artwork);
+    this.root.dataset.state = "open";
+    this.#frame(told.recipe);
+    this.curves.show(told);
+    threadReel(this.film, reel);
+    this.branching.shown(told);
+    this.keeping.shown(told);
+    this.#read();
+    this.#mark();
+    this.family.show(told.artwork);
     if (this.stale) this.shown();
+  }
+
+  #frame(recipe) {
+    this.part("screen").style.setProperty("--aspect", recipe.width / recipe.height);
+    this.film.name(recipe.prompt);
+    this.film.expect(0, recipe.width, recipe.height);
+    this.#title();
+    this.layers.show(this.told);
+  }
+
+  // Follows what is being painted: the picture `job` of a group, or the first of it that is not finished.
+  watch(group, job) {
+    this.opening = null;
+    this.#clear();
+    this.watched = job;
+    this.root.dataset.state = "live";
+    this.part("live").replaceChildren(el("span.live-words"), button("Cancel", "close", () => this.#cancel(group)));
+    this.live.follow(group);
+    this.#mark();
+  }
+
+  #grow(job, tiles) {
+    if (!this.watched && !job.settled) this.watched = job.id;
+    if (job.id !== this.watched) {
+      tiles.forEach(([, tile]) => tile.bitmap.close());
+      return;
+    }
+    const { film } = this;
+    const first = this.told === null;
+    this.told = job.told;
+    this.root.querySelector(".live-words").textContent = wordsFor(job);
+    if (first) this.#frame(job.recipe);
+    film.expect(job.told.count, job.recipe.width, job.recipe.height);
+    for (const [step, tile] of tiles) film.setTile("denoised", step, tile);
+    this.largestPull = largestPull(job.told);
+    this.curves.show(job.told);
+    this.#read();
+    if (job.artwork && !film.picture) this.#finishLive(job);
+  }
+
+  // The picture is there, while its timeline is still being drawn.
+  async #finishLive(job) {
+    const picture = await fetchPicture(job.artwork).catch(() => null);
+    if (!picture) return;
+    if (this.watched === job.id && !this.film.picture) this.film.setPicture(picture);
+    else picture.bitmap.close();
+    this.#read();
+  }
+
+  // The last step has come and everything is drawn: where she is, she stays.
+  async #grown(job) {
+    if (job.id !== this.watched) return;
+    const reel = await fetchReel(job.artwork).catch((error) => error);
+    const failed = reel instanceof Error;
+    if (job.id !== this.watched || !this.live.isOn) {
+      if (!failed) closeReel(reel);
+      return;
+    }
+    this.live.leave();
+    this.watched = null;
+    tell("painted", job);
+    if (failed) this.open(job.artwork);
+    else this.#put(reel);
+  }
+
+  async #stopped(job, sentence) {
+    if (job.id !== this.watched) return;
+    this.watched = null;
+    if (sentence) say(sentence);
+    this.stale = true;
+    const artwork = job.artwork ?? job.repaints;
+    if (artwork) {
+      await this.open(artwork);
+      return;
+    }
+    this.#clear();
+    this.root.dataset.state = "empty";
+    this.shown();
+  }
+
+  async #cancel(group) {
+    const answer = await this.server.cancel({ group });
+    if (answer.sentence) say(answer.sentence);
   }
 
   async #compare(artwork) {
@@ -129,7 +276,7 @@ class Timeline {
     const { recipe } = this.told;
     this.part("recipe").textContent =
       `${recipe.sampler} · ${recipe.num_inference_steps} steps · guidance ${recipe.guidance_scale} · seed ${recipe.seed}`;
-    this.largestPull = Math.max(...this.told.steps.map((step) => step.guidance_norm ?? 0), 1e-9);
+    this.largestPull = largestPull(this.told);
   }
 
   // The quiet read-out: what this step is, in numbers and in words.
@@ -143,7 +290,14 @@ class Timeline {
       this.part(`${name}-value`).textContent = value;
       this.part(`${name}-words`).textContent = words;
     };
-    this.part("place").textContent = step ? `Step ${this.film.stop + 1} of ${this.told.count}` : "The finished picture";
+    const finished = this.film.stop >= this.told.count;
+    this.part("place").textContent = finished ? "The finished picture" : `Step ${this.film.stop + 1} of ${this.told.count}`;
+    if (!step && !finished) {
+      for (const name of ["noise", "sigma", "timestep", "pull"]) set(name, "–", "Its numbers are on their way.");
+      this.part("pull-bar").value = 0;
+      this.part("noise-bar").value = 1;
+      return;
+    }
     if (!step) {
       set("noise", "0 %", "Nothing is left to take away.");
       set("sigma", "0", "No grain: this is the picture as it was kept.");
@@ -175,7 +329,7 @@ class Timeline {
       speed.append(el("option", { value, selected: value === 1 }, name));
     }
     speed.addEventListener("change", () => { film.speed = Number(speed.value); });
-    this.part("transport").replaceChildren(this.play, speed, loop, this.curves.button(this.root), this.branching.button());
+    this.part("transport").replaceChildren(this.play, speed, loop, this.curves.button(this.root), this.pin, this.branching.button());
     this.root.querySelectorAll("[data-layer]").forEach((choice) => {
       choice.addEventListener("click", () => this.#layer(choice.dataset.layer === "latents" ? 1 : 0));
     });
@@ -205,6 +359,18 @@ class Timeline {
     this.play.setAttribute("aria-label", fresh.title);
     this.play.title = fresh.title;
   }
+}
+
+function wordsFor(job) {
+  if (job.state === "queued") {
+    return job.ahead > 0 ? `In line: ${job.ahead} ${job.ahead === 1 ? "picture" : "pictures"} before this one` : "Next in line";
+  }
+  if (job.state === "running") return job.steps ? `Being painted, step ${job.step} of ${job.steps}` : "Beginning…";
+  return "Painted; what is there is being drawn…";
+}
+
+function largestPull({ steps }) {
+  return Math.max(...steps.map((step) => step.guidance_norm ?? 0), 1e-9);
 }
 
 // sigma is noise over signal, so this is the part of the variance that is noise.

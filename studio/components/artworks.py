@@ -26,6 +26,7 @@ def told(artwork: Artwork, artist_id: str | None) -> Message:
         "recipe": recipe | {"seed": str(artwork.recipe.seed)},
         "hung": artwork.hung,
         "has_timeline": artwork.has_timeline,
+        "pinned": artwork.pinned,
     }
 
 

@@ -9,6 +9,7 @@ import gradio as gr
 from pipelines.recipe import BadInput
 from studio.components.artworks import hang_on_request, told
 from studio.components.identity import artist_of, named_artist_of
+from studio.components.keeping import keeping
 from studio.components.script import Message, scripted
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _MARKUP = """
   <div class="gallery-doors" role="group" aria-label="Which pictures">
     <button type="button" data-room="own" aria-pressed="true">My pictures</button>
     <button type="button" data-room="wall" aria-pressed="false">The wall</button>
+    <p class="gallery-usage room" hidden></p>
   </div>
   <div class="gallery-hall"></div>
   <button type="button" class="gallery-more quiet" hidden>Show more</button>
@@ -52,4 +54,5 @@ def pictures(studio: Studio) -> gr.HTML:
             return {"sentence": str(error)}
         return {}
 
-    return scripted("gallery", _MARKUP, elem_id="pictures", server=[list_pictures, hang, delete])
+    server = [list_pictures, hang, delete, *keeping(studio)]
+    return scripted("gallery", _MARKUP, elem_id="pictures", server=server)

@@ -9,6 +9,7 @@ import gradio as gr
 from studio.components.artworks import told
 from studio.components.branching import branching, branching_samplers
 from studio.components.identity import artist_of
+from studio.components.keeping import keeping
 from studio.components.script import Message, scripted
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _MARKUP = """
     <div class="timeline-choose" hidden>
       <h3>Your timelines</h3>
       <div class="timeline-others"></div>
+      <p class="timeline-usage room" hidden></p>
     </div>
     <h2 class="timeline-prompt"></h2>
     <p class="timeline-recipe"></p>
@@ -49,10 +51,12 @@ _MARKUP = """
     <p class="timeline-takeaway"></p>
   </div>
   <div class="timeline-easel">
+    <div class="timeline-live" role="status"></div>
     <div class="timeline-screen"></div>
     <div class="timeline-nothing"><h2>No timeline yet</h2>
       <p>Paint a picture, and its whole life from noise to image can be walked through here.</p>
       <button type="button" class="accent timeline-paint">Paint a picture</button></div>
+    <div class="timeline-gone" role="status" hidden></div>
     <div class="timeline-strip"></div>
     <div class="timeline-curves"></div>
     <div class="timeline-bar">
@@ -87,7 +91,7 @@ def timeline(studio: Studio) -> gr.HTML:
         "timeline",
         _MARKUP,
         elem_id="timeline",
-        server=[with_timeline, *branching(studio)],
+        server=[with_timeline, *branching(studio), *keeping(studio)],
         told={
             "schedule": {name: folder.scheduler_config.get(name) for name in _SCHEDULE},
             "samplers": branching_samplers(folder),

@@ -1,0 +1,101 @@
+"""Timelines in a real browser: watched while they are painted, pinned, lost and painted again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from tests.browser.house import PATIENCE_MS, Visit
+
+STEPS = 14
+
+
+def timelines_of(artist: Visit) -> Path:
+    return artist.house.log.parent / "data" / "timelines"
+
+
+def test_frames_arrive_while_the_run_goes_on_and_stay_a_timeline(artist: Visit) -> None:
+    artist.enter("Frida")
+    artist.paint("a lighthouse, oil painting", num_inference_steps=str(STEPS), seed="5")
+    page = artist.page
+    page.get_by_role("button", name="Watch every step").click()
+    desk, place = page.locator(".timeline"), page.locator(".timeline-place")
+    live = page.locator(".live-words")
+    expect(desk).to_have_attribute("data-state", "live")
+    # The scrubber grows, and stays at the newest step until it is moved.
+    expect(place).to_have_text(re.compile(rf"^Step [5-9] of {STEPS}$"), timeout=PATIENCE_MS)
+    expect(live).to_have_text(re.compile(rf"^Being painted, step \d+ of {STEPS}$"))
+    expect(page.locator(".timeline-prompt")).to_have_text("a lighthouse, oil painting")
+    # What has come can be scrubbed, with its numbers and its curves, while the rest is painted.
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(place).to_have_text(f"Step 3 of {STEPS}")
+    expect(page.locator(".timeline-sigma-value")).to_have_text(re.compile(r"^\d"))
+    expect(page.locator(".curves-mark")).to_be_visible()
+    box = page.locator(".timeline .film-canvas").bounding_box()
+    assert desk.get_attribute("data-state") == "live", "the run was over too soon to see it"
+    expect(desk).to_have_attribute("data-state", "open", timeout=PATIENCE_MS)
+    # Nothing jumps when it is done: the same stop, the same place, and now with all layers.
+    expect(place).to_have_text(f"Step 3 of {STEPS}")
+    assert page.locator(".timeline .film-canvas").bounding_box() == box
+    shown = artist.pixels("timeline")
+    page.keyboard.press("x")
+    page.wait_for_timeout(300)
+    assert artist.pixels("timeline") != shown
+    page.keyboard.press("x")
+    page.keyboard.press("End")
+    expect(place).to_have_text("The finished picture")
+    expect(page.get_by_role("button", name="Branch from here")).to_be_enabled()
+
+
+def test_a_timeline_is_pinned_lost_and_painted_again(artist: Visit) -> None:
+    artist.enter("Georgia")
+    artist.paint("a red poppy", num_inference_steps="4", seed="8")
+    artist.wait_until_finished()
+    page = artist.page
+    page.locator("#stage").get_by_role("button", name="Open timeline").click()
+    place, gone = page.locator(".timeline-place"), page.locator(".timeline-gone")
+    expect(place).to_have_text("The finished picture")
+    expect(page.locator(".timeline-usage")).to_have_text(re.compile(r"^1 timeline\d+ kB of 4 GB$"))
+    finished = artist.pixels("timeline")
+
+    page.get_by_role("button", name="Pin timeline").click()
+    expect(page.locator(".timeline-usage")).to_contain_text("1 pinned")
+    page.get_by_role("tab", name="Gallery").click()
+    expect(page.locator(".frame-pinned")).to_be_visible()
+    page.locator(".frame").click()
+    page.get_by_role("dialog").get_by_role("button", name="Unpin timeline").click()
+    expect(page.locator(".frame-pinned")).to_have_count(0)
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Denoising").click()
+    expect(page.get_by_role("button", name="Pin timeline")).to_be_visible()
+
+    thumb = page.locator(".timeline-others .thumb")
+    folder = timelines_of(artist) / (thumb.get_attribute("data-id") or "none")
+    (folder / "latents.webp").unlink()
+    thumb.click()
+    expect(gone).to_contain_text("The pictures of what is there are missing or damaged.")
+    shown = artist.pixels("timeline")
+    page.keyboard.press("Home")
+    expect(place).to_have_text("Step 1 of 4")
+    assert artist.pixels("timeline") != shown, "what is left can be looked at"
+
+    shutil.rmtree(folder)
+    thumb.click()
+    expect(gone).to_contain_text("There is no timeline of this picture here. The picture is kept.")
+    expect(page.locator(".timeline-strip")).to_be_hidden()
+    # The browser itself reports that the server refused; it is no fault of the page.
+    assert all("422" in complaint for complaint in artist.complaints)
+    artist.complaints.clear()
+    page.get_by_role("button", name="Paint it again").click()
+    expect(gone).to_be_hidden()
+    expect(page.locator(".timeline")).to_have_attribute("data-state", "open", timeout=PATIENCE_MS)
+    expect(place).to_have_text("The finished picture")
+    page.keyboard.press("End")
+    assert artist.pixels("timeline") == finished
+    page.get_by_role("tab", name="Gallery").click()
+    expect(page.locator(".frame")).to_have_count(1)
