@@ -21,7 +21,7 @@ def test_frames_arrive_while_the_run_goes_on_and_stay_a_timeline(artist: Visit) 
     artist.enter("Frida")
     artist.paint("a lighthouse, oil painting", num_inference_steps=str(STEPS), seed="5")
     page = artist.page
-    page.get_by_role("button", name="Watch every step").click()
+    page.locator("#stage").get_by_role("button", name="Watch every step").click()
     desk, place = page.locator(".timeline"), page.locator(".timeline-place")
     live = page.locator(".live-words")
     expect(desk).to_have_attribute("data-state", "live")
