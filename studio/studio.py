@@ -18,8 +18,8 @@ from studio.finishing import Finisher
 from studio.gallery import Artwork, Gallery, NotHers
 from studio.jobs import Job, Jobs
 from studio.layers import Layers
-from studio.presets import Presets
 from studio.opening import describe_timeline, open_timeline, whole_layers
+from studio.presets import Presets
 from studio.queue import JobQueue, ModelState
 from studio.rebuild import open_index
 from studio.sentences import refusing_when_full
