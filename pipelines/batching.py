@@ -31,9 +31,9 @@ class Failed:
 class StepBatcher:
     """Drives runs of one model; runs join and leave between ticks.
 
-    On an accelerator the rows of runs of one size go into one call, since a call of many rows costs hardly
-    more than a call of two. On a CPU there is nothing to gain and each run makes its own call, so that a
-    picture does not depend on who else is painting.
+    On an accelerator the rows of runs of one size and one adapter go into one call, since a call of many rows
+    costs hardly more than a call of two. On a CPU there is nothing to gain and each run makes its own call,
+    so that a picture does not depend on who else is painting.
     """
 
     def __init__(self, model: StableDiffusion, *, merge: bool | None = None) -> None:
@@ -72,9 +72,9 @@ class StepBatcher:
     def _groups(self) -> list[list[Hashable]]:
         if not self._merge:
             return [[key] for key in self._asking]
-        size = {key: tuple(rows.latents.shape[1:]) for key, rows in self._asking.items()}
-        in_order = sorted(self._asking, key=lambda key: size[key])
-        alike = (list(keys) for _, keys in groupby(in_order, key=lambda key: size[key]))
+        kind = {key: (rows.adapter, tuple(rows.latents.shape[1:])) for key, rows in self._asking.items()}
+        in_order = sorted(self._asking, key=lambda key: kind[key])
+        alike = (list(keys) for _, keys in groupby(in_order, key=lambda key: kind[key]))
         return [part for keys in alike for part in _parts(keys, self._at_once or len(keys))]
 
     def _predict(
@@ -138,6 +138,7 @@ def _concatenate(asked: list[Rows]) -> Rows:
         torch.cat([rows.latents for rows in asked]),
         torch.cat([rows.timestep for rows in asked]),
         torch.cat([rows.prompt_embeds for rows in asked]),
+        asked[0].adapter,
     )
 
 

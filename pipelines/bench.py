@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipelines.denoising import Frame
 from pipelines.latents import to_images
-from pipelines.models.find import ModelFolder
+from pipelines.models.find import Defaults, ModelFolder
 from pipelines.models.load import load_model
 from pipelines.models.place import Placement, find_placement
 from pipelines.models.sd import StableDiffusion
@@ -23,6 +23,9 @@ from pipelines.prompt_to_image import paint
 from pipelines.recipe import Recipe, make_recipe
 from pipelines.samplers import make_scheduler
 from pipelines.timeline import TimelineWriter
+
+_FEW_STEPS = "picture, few steps"
+_GUIDED = Defaults(num_inference_steps=25)
 
 
 class BenchRow(BaseModel):
@@ -54,21 +57,20 @@ def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moon
     """Time one picture at the model's default settings, each way in turn, `rounds` times.
 
     Rows: "picture" in the precision plain diffusers loads (float32 on a CPU, float16 elsewhere), "picture,
-    timeline kept" with every frame written to disk, and, where the studio would choose another precision,
-    "picture, studio precision".
+    timeline kept" with every frame written to disk; where the studio would choose another precision "picture,
+    studio precision"; where the model has a companion "picture, few steps": its own in the studio's
+    precision, beside a plain picture of 25 guided steps.
     """
     studio = find_placement()
     plain_dtype = torch.float32 if studio.device.type == "cpu" else torch.float16
     same = load_model(folder, Placement(studio.device, plain_dtype, plain_dtype))
-    recipe = make_recipe(
-        model=folder.name,
-        model_revision=folder.revision,
-        prompt=prompt,
-        seed=1,
-        width=folder.width,
-        height=folder.height,
-        **folder.defaults.model_dump(),
-    )
+
+    def recipe_of(pace: Defaults) -> Recipe:
+        size = {"width": folder.width, "height": folder.height}
+        model = {"model": folder.name, "model_revision": folder.revision}
+        return make_recipe(**model, **size, **pace.model_dump(), prompt=prompt, seed=1)
+
+    recipe = recipe_of(folder.defaults)
     costs: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         ways: dict[str, Callable[[], object]] = {
@@ -76,21 +78,28 @@ def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moon
             "picture": lambda: _picture(same, recipe),
             "picture, timeline kept": lambda: costs.append(_kept(same, recipe, Path(scratch))),
         }
-        if studio.dtype != plain_dtype:
-            ways["picture, studio precision"] = _bound(load_model(folder, studio), recipe)
+        as_studio = same if studio.dtype == plain_dtype else load_model(folder, studio)
+        if as_studio is not same:
+            ways["picture, studio precision"] = lambda: _picture(as_studio, recipe)
+        if folder.companion is not None:
+            sketch, guided = recipe_of(folder.companion.pace), recipe_of(_GUIDED)
+            ways["plain, 25 guided steps"] = plain_diffusers(folder, guided, studio.device, plain_dtype)
+            ways[_FEW_STEPS] = lambda: _picture(as_studio, sketch)
         times = _in_turn(ways, rounds)
-    plain_s = statistics.median(times.pop("plain"))
+    medians = {name: statistics.median(measured) for name, measured in times.items()}
+    plain = {_FEW_STEPS: medians.pop("plain, 25 guided steps", 0.0)}
+    plain_s = medians.pop("plain")
     rows = [
         BenchRow(
             name=name,
             model=folder.name,
             device=_device_name(studio.device),
             artists=1,
-            ours_s=(ours_s := statistics.median(measured)),
-            plain_s=plain_s,
-            ratio=ours_s / plain_s,
+            ours_s=ours_s,
+            plain_s=plain.get(name, plain_s),
+            ratio=ours_s / plain.get(name, plain_s),
         )
-        for name, measured in times.items()
+        for name, ours_s in medians.items()
     ]
     return Bench(rows, statistics.median(costs))
 
@@ -147,10 +156,6 @@ def _kept(model: StableDiffusion, recipe: Recipe, folder: Path) -> float:
     writer.close()
     kept_s += time.perf_counter() - closing
     return kept_s / (time.perf_counter() - start - kept_s)
-
-
-def _bound(model: StableDiffusion, recipe: Recipe) -> Callable[[], object]:
-    return lambda: _picture(model, recipe)
 
 
 def _in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

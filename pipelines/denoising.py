@@ -26,11 +26,13 @@ class Rows:
     """What one step of one run asks the network.
 
     Shapes: latents (n, C, h, w) scaled for the network, timestep (n,), prompt_embeds (n, tokens, dim).
+    `adapter` names the weights that answer, empty for the model's own.
     """
 
     latents: Tensor
     timestep: Tensor
     prompt_embeds: Tensor
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,8 @@ def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known]) -> 
     done = 0
     frame: Frame | None = None
     for stretch in stretches:
-        space = SAMPLERS[stretch.recipe.sampler].space
+        sampler = SAMPLERS[stretch.recipe.sampler]
+        space = sampler.space
         if frame is not None:
             sigma = schedule_sigmas(stretch.scheduler)[stretch.first]
             latents = from_alpha_space(_step_to(frame, sigma), sigma, space)
@@ -172,7 +173,7 @@ def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known]) -> 
                 taken += 1
                 yield frame
             else:
-                answer = yield event
+                answer = yield replace(event, adapter=sampler.adapter)
         done += taken
         if done < steps:
             run.close()

@@ -18,6 +18,8 @@ from pydantic import (
     JsonValue,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -66,7 +68,17 @@ class Recipe(BaseModel):
     width: SidePx
     height: SidePx
     sampler: Literal[
-        "DPM++ 2M", "DPM++ 2M Karras", "Euler", "Euler a", "DDIM", "Heun", "UniPC", "PNDM", "DEIS", "DDPM"
+        "DPM++ 2M",
+        "DPM++ 2M Karras",
+        "Euler",
+        "Euler a",
+        "DDIM",
+        "Heun",
+        "UniPC",
+        "PNDM",
+        "DEIS",
+        "DDPM",
+        "LCM",
     ]
     num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE_SCALE, allow_inf_nan=False)]
@@ -74,6 +86,14 @@ class Recipe(BaseModel):
     # What came later is left out while it is not there: older recipes keep their keys.
     mix: Mix | None = Field(default=None, exclude_if=lambda mix: mix is None)
     source: Source | None = Field(default=None, exclude_if=lambda source: source is None)
+
+    @field_validator("num_inference_steps")
+    @classmethod
+    def _within_the_samplers_steps(cls, steps: int, info: ValidationInfo) -> int:
+        sampler = SAMPLERS.get(str(info.data.get("sampler")))
+        if sampler is not None and sampler.max_steps is not None and steps > sampler.max_steps:
+            raise ValueError(f"{info.data['sampler']} takes 1 to {sampler.max_steps} steps, not {steps}.")
+        return steps
 
     @model_validator(mode="after")
     def _same_canvas(self) -> Recipe:
@@ -203,6 +223,8 @@ def _sentence(field: str, value: object, message: str) -> str:
                 f"not {shown}{_nearest_side(value)}."
             )
         case "num_inference_steps":
+            if message.startswith("Value error, "):
+                return message.removeprefix("Value error, ")
             return f"Steps must be a whole number from 1 to {MAX_STEPS}, not {shown}."
         case "guidance_scale":
             return f"Guidance must be a number from 0 to {MAX_GUIDANCE_SCALE:g}, not {shown}."

@@ -54,7 +54,8 @@ class Sampler:
     `space` says how the scheduler writes x_t: "alpha" is alpha_t x_0 + sigma_t noise with
     alpha_t² + sigma_t² = 1 (DDIM, DPM++, UniPC), "sigma" is x_0 + sigma noise (Euler, Heun: Karras et al.
     2022, equation 1). `follows_zero_snr` tells whether diffusers can rescale its betas to zero terminal SNR,
-    `begins_midway` whether it can begin at a later position than the first.
+    `begins_midway` whether it can begin at a later position than the first. `adapter` names the weights that
+    it is made for, empty for the model's own; `max_steps` is the most steps it can take, if there is a most.
     """
 
     scheduler: str
@@ -62,6 +63,8 @@ class Sampler:
     follows_zero_snr: bool
     begins_midway: bool = True
     config: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    adapter: str = ""
+    max_steps: int | None = None
 
 
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
@@ -81,6 +84,8 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
         "PNDM": Sampler("PNDMScheduler", "alpha", False, False, MappingProxyType({"skip_prk_steps": True})),
         "DEIS": Sampler("DEISMultistepScheduler", "alpha", False),
         "DDPM": Sampler("DDPMScheduler", "alpha", True),
+        # Luo et al. 2023; its schedule is a choice among the 50 points that companions are distilled on.
+        "LCM": Sampler("LCMScheduler", "alpha", True, adapter="lcm", max_steps=50),
     }
 )
 
@@ -92,6 +97,7 @@ _OWN_SETTINGS = (
     "use_beta_sigmas",
     "algorithm_type",
     "solver_type",
+    "skip_prk_steps",
 )
 
 

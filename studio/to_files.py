@@ -26,7 +26,9 @@ def recipe_maker(folder: ModelFolder, **options: object) -> Callable[..., Recipe
 
     An option that is None takes the model's own default. What it makes raises BadInput with the sentence.
     """
-    defaults = {**folder.defaults.model_dump(), "width": folder.width, "height": folder.height}
+    sampler = options.get("sampler")
+    pace = folder.defaults_for(None if sampler is None else str(sampler))
+    defaults = {**pace.model_dump(), "width": folder.width, "height": folder.height}
     chosen = {name: defaults.get(name) if value is None else value for name, value in options.items()}
 
     def recipe(**fields: object) -> Recipe:

@@ -15,14 +15,14 @@ from pipelines.models.find import ModelFolder, find_model
 from pipelines.models.load import load_model
 from pipelines.models.place import Placement
 from pipelines.models.sd import StableDiffusion
-from tests.tiny import build_tiny_sd
+from tests.tiny import add_companion, build_tiny_sd
 
 CPU_FP32 = Placement(torch.device("cpu"), torch.float32, torch.float32)
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
+    return add_companion(build_tiny_sd(tmp_path_factory.mktemp("models") / "tiny"))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 
@@ -73,6 +75,24 @@ def build_tiny_sd(folder: Path, *, prediction_type: str = "epsilon") -> Path:
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)
+    return folder
+
+
+def add_companion(folder: Path, *, rank: int = 4) -> Path:
+    """Give a model few-step weights of small random numbers, for every layer of its U-Net."""
+    loaded: Any = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
+    generator = torch.Generator().manual_seed(1)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, module in loaded.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            out, *kernel = module.weight.shape
+            down, up = (rank, *kernel), (out, rank, *([1, 1] if len(kernel) == 3 else []))
+            for letter, shape in (("A", down), ("B", up)):
+                tensors[f"unet.{name}.lora_{letter}.weight"] = 0.1 * torch.randn(shape, generator=generator)
+    (folder / "lcm").mkdir()
+    save_file(tensors, folder / "lcm" / "pytorch_lora_weights.safetensors")
+    companion = {"lora": "lcm/pytorch_lora_weights.safetensors", "num_inference_steps": 4}
+    (folder / "atelier.json").write_text(json.dumps({"companion": companion}))
     return folder
 
 

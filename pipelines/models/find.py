@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
@@ -39,12 +40,38 @@ class Defaults(BaseModel):
     guidance_scale: float = 7.0
 
 
+class Companion(BaseModel):
+    """Few-step weights beside the model's own: a LoRA of its U-Net, and the settings it was made for.
+
+    `lora` is a safetensors file in the folder, with diffusers' names; its update is B·A at scale 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lora: str
+    sampler: Literal["LCM"] = "LCM"
+    num_inference_steps: int = 4
+    guidance_scale: float = 1.0
+
+    @property
+    def pace(self) -> Defaults:
+        """The settings that a recipe for it starts from."""
+        return Defaults.model_validate(self.model_dump(exclude={"lora"}))
+
+
+class _Settings(Defaults):
+    """The whole of `atelier.json`."""
+
+    companion: Companion | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
     """A Stable Diffusion folder that can be loaded.
 
-    `revision` is the SHA-256 (64 hex digits) over its weights, `variant` the part of the file names that
-    says their precision ("fp16" or empty), `samplers` those that follow the model's noise schedule.
+    `revision` is the SHA-256 (64 hex digits) over its weights, those of its companion included; `variant` the
+    part of the file names that says their precision ("fp16" or empty), `samplers` those that follow the
+    model's noise schedule and whose weights are there.
     """
 
     name: str
@@ -55,6 +82,7 @@ class ModelFolder:
     samplers: tuple[str, ...]
     defaults: Defaults
     scheduler_config: Mapping[str, JsonValue]
+    companion: Companion | None = None
 
     @property
     def width(self) -> int:
@@ -66,18 +94,32 @@ class ModelFolder:
         """Height in pixels a picture has when none is asked for."""
         return self.formats[0].height
 
+    def defaults_for(self, sampler: str | None) -> Defaults:
+        """Say what a recipe with a sampler starts from: few steps with the companion's own."""
+        if self.companion is not None and sampler == self.companion.sampler:
+            return self.companion.pace
+        return self.defaults if sampler is None else self.defaults.model_copy(update={"sampler": sampler})
+
     def check_sampler(self, sampler: str) -> None:
-        """Refuse a sampler that does not follow this model's noise schedule.
+        """Refuse a sampler that does not follow this model's noise schedule, or whose weights it lacks.
 
         Raises:
-            BadInput: naming the samplers that do.
+            BadInput: naming the samplers that can be used.
         """
-        if sampler in SAMPLERS and sampler not in self.samplers:
+        if sampler not in SAMPLERS or sampler in self.samplers:
+            return
+        can = ", ".join(self.samplers)
+        if SAMPLERS[sampler].adapter:
             raise BadInput(
-                f"{sampler} cannot follow the noise schedule of {self.name}, which ends in pure noise. "
-                f"These samplers can: {', '.join(self.samplers)}.",
+                f"{sampler} paints with few-step weights of its own, and {self.name} has none beside it. "
+                f"It can be painted with: {can}.",
                 "sampler",
             )
+        raise BadInput(
+            f"{sampler} cannot follow the noise schedule of {self.name}, which ends in pure noise. "
+            f"These samplers can: {can}.",
+            "sampler",
+        )
 
 
 def find_model(name_or_path: str, folders: Sequence[Path] = ()) -> ModelFolder:
@@ -140,23 +182,43 @@ def read_model_folder(path: Path) -> ModelFolder:
         raise BadInput(f"{path.name} mixes weights of several precisions: {sorted(variants)}.", "model")
     scheduler_config = _read_json(path / "scheduler" / "scheduler_config.json")
     zero_snr = scheduler_config.get("rescale_betas_zero_snr") is True
-    defaults_file = path / "atelier.json"
-    try:
-        defaults = (
-            Defaults.model_validate_json(defaults_file.read_bytes()) if defaults_file.exists() else Defaults()
-        )
-    except ValidationError as error:
-        raise BadInput(f"{defaults_file} is damaged: {error.errors()[0]['msg']}.", "model") from None
+    settings = _read_settings(path / "atelier.json")
+    companion = settings.companion
+    lora = [_lora(path, companion)] if companion else []
     return ModelFolder(
         name=path.name,
         path=path,
-        revision=_revision(files),
+        revision=_revision([*files, *lora]),
         variant=variants.pop(),
         formats=_formats(path),
-        samplers=tuple(n for n, s in SAMPLERS.items() if s.follows_zero_snr or not zero_snr),
-        defaults=defaults,
+        samplers=tuple(
+            name
+            for name, sampler in SAMPLERS.items()
+            if (sampler.follows_zero_snr or not zero_snr) and (companion is not None or not sampler.adapter)
+        ),
+        defaults=Defaults.model_validate(settings.model_dump(exclude={"companion"})),
         scheduler_config=scheduler_config,
+        companion=companion,
     )
+
+
+def _read_settings(file: Path) -> _Settings:
+    try:
+        return _Settings.model_validate_json(file.read_bytes()) if file.exists() else _Settings()
+    except ValidationError as error:
+        raise BadInput(f"{file} is damaged: {error.errors()[0]['msg']}.", "model") from None
+
+
+def _lora(path: Path, companion: Companion) -> Path:
+    """Return the file of a companion's weights."""
+    file = path / companion.lora
+    if file.suffix != ".safetensors" or not file.is_file():
+        raise BadInput(
+            f"{path.name} lacks the few-step weights that its atelier.json names: {companion.lora} must be a "
+            "safetensors file in its folder.",
+            "model",
+        )
+    return file
 
 
 def _read_json(file: Path) -> dict[str, JsonValue]:

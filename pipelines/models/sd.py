@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from pipelines.denoising import Rows
-from pipelines.models.find import ModelFolder
+from pipelines.models.find import Companion, ModelFolder
+from pipelines.models.lora import merge_lora
 from pipelines.models.place import Placement
 
 
@@ -30,7 +32,9 @@ class StableDiffusion:
         self.folder = folder
         self.device = placement.device
         self.dtype = placement.dtype
-        self._unet = self._load(UNet2DConditionModel, "unet", placement.dtype)
+        self._unets = {"": self._load(UNet2DConditionModel, "unet", placement.dtype)}
+        if folder.companion is not None:
+            self._unets["lcm"] = self._load_companion(folder.companion)
         self._vae = self._load(AutoencoderKL, "vae", placement.vae_dtype)
         # Where the network runs in half precision, so may the decoder, for a look that is not kept.
         same = placement.vae_dtype == placement.dtype
@@ -38,7 +42,7 @@ class StableDiffusion:
         self._text_encoder = self._load(CLIPTextModel, "text_encoder", torch.float32)
         tokenizer: Any = CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer")
         self._tokenizer = tokenizer
-        self.latent_channels: int = self._unet.config.in_channels
+        self.latent_channels: int = self._unets[""].config.in_channels
         self.vae_scale_factor: int = 2 ** (len(self._vae.config.block_out_channels) - 1)
 
     def _load(self, part: Any, subfolder: str, dtype: torch.dtype) -> Any:
@@ -51,6 +55,11 @@ class StableDiffusion:
             local_files_only=True,
         )
         return loaded.to(self.device).eval().requires_grad_(False)
+
+    def _load_companion(self, companion: Companion) -> Any:
+        unet = self._load(UNet2DConditionModel, "unet", torch.float32)
+        merge_lora(unet, load_file(self.folder.path / companion.lora, device=str(self.device)))
+        return nn.Module.to(unet, self.dtype)  # its own `to` warns, of nothing
 
     @torch.inference_mode()
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
@@ -82,15 +91,20 @@ class StableDiffusion:
         )
         return [(start, stop) for start, stop in tokens.offset_mapping]
 
-    def unet_on_same_weights(self) -> Any:
+    def unet_on_same_weights(self, adapter: str = "") -> Any:
         """Return a second U-Net on the same weights: it takes no memory, and its modules may be changed."""
-        weights = (*self._unet.parameters(), *self._unet.buffers())
-        return copy.deepcopy(self._unet, {id(weight): weight for weight in weights})
+        unet = self._unets[adapter]
+        weights = (*unet.parameters(), *unet.buffers())
+        return copy.deepcopy(unet, {id(weight): weight for weight in weights})
 
     @torch.inference_mode()
     def predict(self, rows: Rows) -> Tensor:
-        """Run the U-Net on (n, C, h, w) latents; returns its raw output of the same shape in float32."""
-        return self._unet(
+        """Run the U-Net that the rows ask for on (n, C, h, w) latents.
+
+        Returns:
+            Its raw output, of the same shape, in float32.
+        """
+        return self._unets[rows.adapter](
             rows.latents.to(self.dtype),
             rows.timestep,
             encoder_hidden_states=rows.prompt_embeds.to(self.dtype),

@@ -19,6 +19,7 @@ RECIPES = [
     {"sampler": "Euler a", "num_inference_steps": 9, "seed": 2, "guidance_scale": 1.0},
     {"sampler": "Heun", "num_inference_steps": 3, "seed": 3, "prompt": "a fish"},
     {"sampler": "PNDM", "num_inference_steps": 7, "seed": 4, "width": 72},
+    {"sampler": "LCM", "num_inference_steps": 4, "seed": 5, "guidance_scale": 1.0},
 ]
 
 
@@ -57,6 +58,22 @@ def test_merged_runs_of_one_size_share_a_call(tiny: StableDiffusion) -> None:
         batcher.join(seed, prompt_to_image(tiny, recipe_of(tiny, seed=seed)))
     events = batcher.tick()
     assert [key for key, event in events if isinstance(event, Frame)] == [0, 1, 2]
+
+
+def test_a_call_has_the_rows_of_one_adapter(tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, int]] = []
+    predict = tiny.predict
+
+    def noted(rows: Rows) -> Tensor:
+        calls.append((rows.adapter, len(rows.latents)))
+        return predict(rows)
+
+    monkeypatch.setattr(tiny, "predict", noted)
+    batcher = StepBatcher(tiny, merge=True)
+    for seed, sampler in enumerate(["LCM", "Euler", "LCM", "Euler"]):
+        batcher.join(seed, prompt_to_image(tiny, recipe_of(tiny, seed=seed, sampler=sampler)))
+    batcher.tick()
+    assert calls == [("", 4), ("lcm", 4)]
 
 
 def test_a_run_that_leaves_touches_no_other(tiny: StableDiffusion) -> None:

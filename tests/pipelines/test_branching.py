@@ -98,7 +98,7 @@ def test_a_new_seed_changes_only_the_noise_that_is_still_to_come(
     assert torch.equal(latents, original), "DDIM draws no noise of its own"
 
 
-@pytest.mark.parametrize("sampler", ["Euler", "DDIM", "DPM++ 2M Karras", "Heun", "UniPC", "DEIS", "DDPM"])
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM", "DPM++ 2M Karras", "Heun", "DEIS", "DDPM", "LCM"])
 def test_another_sampler_takes_over(tiny: StableDiffusion, tmp_path: Path, sampler: str) -> None:
     parent = recipe_of(tiny, num_inference_steps=12)
     _, timeline = painted(tiny, parent, tmp_path)
@@ -111,6 +111,17 @@ def test_another_sampler_takes_over(tiny: StableDiffusion, tmp_path: Path, sampl
     sigmas = [frame.sigma for frame in frames]
     assert sigmas == sorted(sigmas, reverse=True)
     assert frames[5].noisy.std().item() == pytest.approx(timeline.frame(5).noisy.std().item(), rel=0.1)
+
+
+def test_the_full_model_goes_on_from_a_sketch(tiny: StableDiffusion, tmp_path: Path) -> None:
+    sketch = recipe_of(tiny, sampler="LCM", num_inference_steps=4, guidance_scale=1.0)
+    _, timeline = painted(tiny, sketch, tmp_path)
+    child = branched(sketch, 1, sampler="DPM++ 2M", num_inference_steps=12, guidance_scale=5.0)
+    latents, frames, calls = drive(tiny, child, timeline)
+    assert torch.equal(frames[0].denoised, timeline.frame(0).denoised)
+    assert calls == len(frames) - 1
+    assert frames[1].sigma < frames[0].sigma
+    assert torch.equal(drive(tiny, child, None)[0], latents)
 
 
 @pytest.mark.parametrize("step", [0, 20])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from pipelines.denoising import Frame, predicted_denoised
 from pipelines.models.find import EMBEDDED, find_model
@@ -40,6 +41,8 @@ def plain_diffusers(folder: Path, recipe: Recipe, scheduler_config: Any, output_
     pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = make_scheduler(recipe.sampler, scheduler_config)
+    if recipe.sampler == "LCM":
+        fuse_companion(pipeline.unet, folder)
     return pipeline(
         recipe.prompt,
         negative_prompt=recipe.negative_prompt,
@@ -50,6 +53,19 @@ def plain_diffusers(folder: Path, recipe: Recipe, scheduler_config: Any, output_
         guidance_scale=recipe.guidance_scale,
         output_type=output_type,
     ).images
+
+
+def fuse_companion(unet: Any, folder: Path) -> None:
+    """Add B·A to the weights, as diffusers' `fuse_lora` does with PEFT (which is no dependency of ours)."""
+    lora = load_file(folder / "lcm" / "pytorch_lora_weights.safetensors")
+    weights = unet.state_dict()
+    for name in [name for name in lora if name.endswith(".lora_A.weight")]:
+        layer = name.removesuffix(".lora_A.weight")
+        weight = weights[layer.removeprefix("unet.") + ".weight"]
+        a, b = lora[name], lora[f"{layer}.lora_B.weight"]
+        if weight.ndim == 4:
+            a, b = a.reshape(len(a), -1), b.squeeze(3).squeeze(2)
+        weight.copy_(weight + (b @ a).reshape(weight.shape))
 
 
 @pytest.mark.parametrize("sampler", SAMPLER_NAMES)

@@ -17,7 +17,7 @@ from pipelines.recipe import SAMPLER_NAMES, BadInput, Recipe, read_recipe
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.sources import OpenSource, make_source, open_among, source_key
 from tests.pipelines.test_branching import branched
-from tests.pipelines.test_denoising import recipe_of
+from tests.pipelines.test_denoising import fuse_companion, recipe_of
 
 MIDWAY = [name for name in SAMPLER_NAMES if SAMPLERS[name].begins_midway]
 
@@ -43,6 +43,8 @@ def plain_diffusers(model: StableDiffusion, recipe: Recipe, image: Image.Image) 
     pipeline: Any = StableDiffusionImg2ImgPipeline.from_pretrained(model.folder.path, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = make_scheduler(recipe.sampler, model.folder.scheduler_config)
+    if recipe.sampler == "LCM":
+        fuse_companion(pipeline.unet, model.folder.path)
     return pipeline(
         recipe.prompt,
         image=image,

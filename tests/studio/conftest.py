@@ -22,12 +22,12 @@ from studio.serve import StudioServer, listen
 from studio.settings import Settings
 from studio.studio import Studio
 from tests.studio.recipes import recipe_for
-from tests.tiny import build_tiny_sd
+from tests.tiny import add_companion, build_tiny_sd
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_sd(tmp_path_factory.mktemp("models") / "tiny")
+    return add_companion(build_tiny_sd(tmp_path_factory.mktemp("models") / "tiny"))
 
 
 @pytest.fixture

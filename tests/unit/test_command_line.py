@@ -61,6 +61,15 @@ def test_a_picture_is_begun_from_another(tiny_folder: Path, tmp_path: Path) -> N
     assert done.stderr == "Strength must be a number above 0 and up to 1, not 2.\n"
 
 
+def test_the_companion_paints_in_four_steps(tiny_folder: Path, tmp_path: Path) -> None:
+    output, size = tmp_path / "a.png", ["--width", "64", "--height", "64"]
+    done = atelier("paint", "a cat", "--model", tiny_folder, "--output", output, "--sampler", "LCM", *size)
+    assert done.returncode == 0, done.stderr
+    with Image.open(output) as image:
+        recipe = read_recipe(image.info["atelier_recipe"])
+    assert (recipe.sampler, recipe.num_inference_steps, recipe.guidance_scale) == ("LCM", 4, 1.0)
+
+
 def test_a_file_of_prompts_becomes_numbered_pictures(tiny_folder: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a cat\n\nkraków, światło\n", encoding="utf-8")
@@ -165,6 +174,9 @@ def test_bench_writes_its_rows(tiny_folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads(output.read_text())
     assert [row["name"] for row in rows][:2] == ["picture", "picture, timeline kept"]
+    few_steps = rows[-1]
+    assert few_steps["name"] == "picture, few steps"
+    assert few_steps["ratio"] < 0.6, "four calls of one row against twenty-five of two"
     for row in rows:
         assert set(row) == {"name", "model", "device", "artists", "ours_s", "plain_s", "ratio"}
         assert row["ratio"] == pytest.approx(row["ours_s"] / row["plain_s"])

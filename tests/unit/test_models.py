@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from pipelines.models.find import EMBEDDED, find_model, list_models, read_model_folder
 from pipelines.models.load import load_model
@@ -50,6 +52,56 @@ def test_revision_follows_the_weights(copy: Path, tiny_folder: Path) -> None:
     changed[-1] ^= 1
     weights.write_bytes(changed)
     assert read_model_folder(copy).revision != before
+
+
+def test_revision_covers_the_companion(copy: Path, tiny_folder: Path) -> None:
+    lora = copy / "lcm" / "pytorch_lora_weights.safetensors"
+    changed = bytearray(lora.read_bytes())
+    changed[-1] ^= 1
+    lora.write_bytes(changed)
+    assert read_model_folder(copy).revision != read_model_folder(tiny_folder).revision
+    (copy / "atelier.json").unlink()
+    alone = hashlib.sha256()
+    for part, stem in (("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")):
+        alone.update((copy / part / f"{stem}.safetensors").read_bytes())
+    alone.update((copy / "text_encoder" / "model.safetensors").read_bytes())
+    assert read_model_folder(copy).revision == alone.hexdigest(), "without a companion it is as it always was"
+
+
+def test_a_companion_brings_its_sampler(copy: Path) -> None:
+    folder = read_model_folder(copy)
+    assert "LCM" in folder.samplers
+    assert folder.defaults_for("LCM").model_dump() == {
+        "sampler": "LCM",
+        "num_inference_steps": 4,
+        "guidance_scale": 1.0,
+    }
+    assert folder.defaults_for(None) == folder.defaults
+    (copy / "atelier.json").unlink()
+    alone = read_model_folder(copy)
+    assert "LCM" not in alone.samplers
+    with pytest.raises(BadInput, match=r"few-step weights of its own, and copy has none .*with: DPM\+\+ 2M,"):
+        alone.check_sampler("LCM")
+
+
+def test_a_companion_that_is_not_there_is_named(copy: Path) -> None:
+    (copy / "lcm" / "pytorch_lora_weights.safetensors").unlink()
+    with pytest.raises(BadInput, match="lacks the few-step weights"):
+        read_model_folder(copy)
+
+
+@pytest.mark.parametrize("damage", ["shape", "layer", "partner"])
+def test_a_companion_of_another_network_is_refused(copy: Path, damage: str) -> None:
+    file = copy / "lcm" / "pytorch_lora_weights.safetensors"
+    lora = load_file(file)
+    up = lora.pop("unet.conv_in.lora_B.weight")
+    if damage == "shape":
+        lora["unet.conv_in.lora_B.weight"] = up[:1].clone()
+    elif damage == "layer":
+        lora["unet.elsewhere.lora_B.weight"] = up
+    save_file(lora, file)
+    with pytest.raises(BadInput, match=r"cannot be loaded.* the update unet\.(conv_in|elsewhere)"):
+        load_model(find_model(str(copy)))
 
 
 def test_a_missing_model_is_told_with_those_that_exist() -> None:

@@ -50,6 +50,13 @@ BAD: list[tuple[str, object, str]] = [
 ]
 
 
+def test_lcm_has_so_many_steps_and_no_more() -> None:
+    assert make_recipe(**{**GOOD, "sampler": "LCM", "num_inference_steps": 50}).num_inference_steps == 50
+    with pytest.raises(BadInput, match=r"^LCM takes 1 to 50 steps, not 51\.$") as refused:
+        make_recipe(**{**GOOD, "sampler": "LCM", "num_inference_steps": 51})
+    assert refused.value.field == "num_inference_steps"
+
+
 @pytest.mark.parametrize(("field", "value", "sentence"), BAD)
 def test_bad_input_gets_a_sentence(field: str, value: object, sentence: str) -> None:
     with pytest.raises(BadInput) as refused:
