@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 from transformers import CLIPTextModel
 
 from pipelines.training.architecture import build_scheduler, load_tokenizer
+from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.distributed import Stateful
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, paint_sheet
@@ -38,12 +39,13 @@ LORA_FILE = Path("lcm") / "pytorch_lora_weights.safetensors"
 class DistillationTraining:
     """How the companion is made; the defaults are those of the shipped one.
 
-    `path_steps` is the number of points on a path, `guidance_scale` the teacher's, `huber` where the loss
-    turns from square to absolute.
+    `target_decay` is that of the averaged student whose answers are the target, `path_steps` the number of
+    points on a path, `guidance_scale` the teacher's, `huber` where the loss turns from square to absolute.
     """
 
     batch_size: int = 256
-    learning_rate: float = 4e-4
+    learning_rate: float = 1e-4
+    target_decay: float = 0.95
     rank: int = 64
     path_steps: int = 50
     guidance_scale: float = 3.5
@@ -119,12 +121,10 @@ class ConsistencyLoss:
         empty_ids: torch.Tensor,
     ) -> None:
         """Hold the networks; `empty_ids` (T,) is the prompt that the teacher is guided away from."""
-        self.teacher, self.student, self.text_encoder, self.training = (
-            teacher,
-            student,
-            text_encoder,
-            training,
-        )
+        self.teacher, self.student, self.text_encoder = teacher, student, text_encoder
+        self.training = training
+        # The student follows a slow copy of itself: following itself, it runs away (measured).
+        self.target = AveragedModel(student, training.target_decay)
         device = empty_ids.device
         scheduler = build_scheduler()
         stride = len(scheduler.alphas_cumprod) // training.path_steps
@@ -145,8 +145,8 @@ class ConsistencyLoss:
             signal, spread = self._weights(position)
             noisy = signal * latents + spread * noise
             earlier = self._step(noisy, position, text)
-            target = self._answer(earlier, position - 1, text)
-        error = self._answer(noisy, position, text) - target
+            target = self._answer(self.target.model, earlier, position - 1, text)
+        error = self._answer(self.student, noisy, position, text) - target
         huber = self.training.huber
         return ((error.square() + huber**2).sqrt() - huber).mean()
 
@@ -171,12 +171,14 @@ class ConsistencyLoss:
         signal, spread = self._weights(position - 1)
         return signal * denoised + spread * noise
 
-    def _answer(self, noisy: torch.Tensor, position: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """The student's picture for a point of the path: the point itself where there is no noise left."""
+    def _answer(
+        self, student: nn.Module, noisy: torch.Tensor, position: torch.Tensor, text: torch.Tensor
+    ) -> torch.Tensor:
+        """A student's picture for a point of the path: the point itself where there is no noise left."""
         # At position 0 the boundary makes the network's answer count for nothing: any timestep will do.
         at = position.clamp(min=1)
         signal, spread = self._weights(at)
-        denoised = signal * noisy - spread * self._predict(self.student, noisy, at, text)
+        denoised = signal * noisy - spread * self._predict(student, noisy, at, text)
         timestep = torch.where(position > 0, self.timesteps[at - 1], 0)
         # As LCMScheduler has it: the shares of the point and of the network's answer.
         scaled = (timestep * self.boundary.config["timestep_scaling"]).float().view(-1, 1, 1, 1)
@@ -212,7 +214,7 @@ class DistillationStep:
     @property
     def parts(self) -> dict[str, Stateful]:
         """What a checkpoint holds."""
-        return {"updates": self.updates, "optimizer": self.optimizer}
+        return {"updates": self.updates, "target": self.loss.target, "optimizer": self.optimizer}
 
     def __call__(self, step: int, progress: float) -> dict[str, torch.Tensor]:
         """Train on one batch; `progress` runs from 0 to 1."""
@@ -223,6 +225,7 @@ class DistillationStep:
         nn.utils.clip_grad_norm_(self.updates.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.loss.target.update()
         return {"loss": loss}
 
 
