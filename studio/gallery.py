@@ -107,6 +107,21 @@ class Gallery:
             found = session.execute(query.order_by(ArtworkRow.created, ArtworkRow.id))
             return [_artwork(row, name) for row, name in found]
 
+    def companions(self, artwork_id: str, artist_id: str) -> list[Artwork]:
+        """List the pictures asked for together with this one that an artist may see, itself among them.
+
+        Raises:
+            NotHers: the picture is not for her to see.
+        """
+        picture = self.get(artwork_id, artist_id)
+        group = select(JobRow.group_id).where(JobRow.id == artwork_id).scalar_subquery()
+        visible = or_(ArtworkRow.artist_id == artist_id, ArtworkRow.hung.is_not(None))
+        query = _artworks().join(JobRow, JobRow.id == ArtworkRow.id).where(JobRow.group_id == group, visible)
+        with self._index.session() as session:
+            found = session.execute(query.order_by(JobRow.position))
+            # A rebuilt index has forgotten who was asked for with whom.
+            return [_artwork(row, name) for row, name in found] or [picture]
+
     def painted(self, recipe: Recipe) -> list[str]:
         """List the ids of the pictures, whoever's, that this very recipe painted."""
         query = select(ArtworkRow.id).where(ArtworkRow.key == recipe.key)

@@ -36,6 +36,7 @@ _STYLES = (
     "gallery",
     "dialogs",
     "keeping",
+    "ensemble",
 )
 _SCRIPTS = Path(__file__).resolve().parents[1] / "assets" / "js"
 _SEAL = (

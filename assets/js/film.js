@@ -12,6 +12,48 @@ let current = null; // the film the keyboard moves: the one last shown or touche
 // A tile is {bitmap, x, y, width, height}: a whole bitmap, or one place in a sprite.
 export const wholeTile = (bitmap) => ({ bitmap, x: 0, y: 0, width: bitmap.width, height: bitmap.height });
 
+// A roll is what can be shown of a run: its tiles by layer and step, the finished picture or null, and how many steps
+// there are to be.
+function lastStop({ layers, picture, steps }) {
+  return picture ? steps : Math.max(0, layers.denoised.length - 1, layers.latents.length - 1);
+}
+
+// What there is to show at a stop, [predicted, noisy]. A busy studio leaves previews out: the one before
+// stands for them until the timeline is there.
+function tilesAt({ layers, picture, steps }, stop) {
+  if (picture && stop >= steps) return [picture, picture];
+  const newest = (tiles) => {
+    for (let step = stop; step >= 0; step -= 1) if (tiles[step]) return tiles[step];
+    return undefined;
+  };
+  const denoised = newest(layers.denoised);
+  const latents = newest(layers.latents);
+  return [denoised ?? latents, latents ?? denoised];
+}
+
+// Draws a roll at a position between two stops, so much of it noisy; returns the stop below and the share of the next.
+export function drawRoll(context, roll, position, noise) {
+  const { width, height } = context.canvas;
+  context.imageSmoothingQuality = "high";
+  const put = (tile, alpha) => {
+    if (!tile || alpha <= 0.003) return;
+    context.globalAlpha = alpha;
+    context.drawImage(tile.bitmap, tile.x, tile.y, tile.width, tile.height, 0, 0, width, height);
+  };
+  const below = Math.floor(position);
+  const share = calm.matches ? Math.round(position - below) : position - below;
+  const [denoised, latents] = tilesAt(roll, below);
+  const [nextDenoised, nextLatents] = tilesAt(roll, Math.min(below + 1, lastStop(roll)));
+  if (!denoised) context.clearRect(0, 0, width, height);
+  put(denoised, 1);
+  put(latents, noise);
+  // The next stop fades in: the two alphas are such that its layers have the same mix as this one's.
+  put(nextDenoised, (share * (1 - noise)) / (1 - share * noise || 1));
+  put(nextLatents, share * noise);
+  context.globalAlpha = 1;
+  return { below, share };
+}
+
 export class Film {
   // screen and strip are empty elements to build in; onMove(stop) hears of every move to another stop,
   // onPlay(playing) of start and halt.
@@ -86,8 +128,7 @@ export class Film {
 
   // The last stop there is something to show at: the finished picture, or the newest step.
   get last() {
-    if (this.picture) return this.steps;
-    return Math.max(0, this.layers.denoised.length - 1, this.layers.latents.length - 1);
+    return lastStop(this);
   }
 
   get stop() {
@@ -201,39 +242,9 @@ export class Film {
     }
   }
 
-  // What there is to show at a stop, [predicted, noisy]. A busy studio leaves previews out: the one before
-  // stands for them until the timeline is there.
-  #tilesAt(stop) {
-    if (this.picture && stop >= this.steps) return [this.picture, this.picture];
-    const newest = (tiles) => {
-      for (let step = stop; step >= 0; step -= 1) if (tiles[step]) return tiles[step];
-      return undefined;
-    };
-    const denoised = newest(this.layers.denoised);
-    const latents = newest(this.layers.latents);
-    return [denoised ?? latents, latents ?? denoised];
-  }
-
   #drawScreen() {
     const context = this.canvas.getContext("2d");
-    const { width, height } = this.canvas;
-    context.imageSmoothingQuality = "high";
-    const put = (tile, alpha) => {
-      if (!tile || alpha <= 0.003) return;
-      context.globalAlpha = alpha;
-      context.drawImage(tile.bitmap, tile.x, tile.y, tile.width, tile.height, 0, 0, width, height);
-    };
-    const below = Math.floor(this.position);
-    const share = calm.matches ? Math.round(this.position - below) : this.position - below;
-    const [denoised, latents] = this.#tilesAt(below);
-    const [nextDenoised, nextLatents] = this.#tilesAt(Math.min(below + 1, this.last));
-    if (!denoised) context.clearRect(0, 0, width, height);
-    put(denoised, 1);
-    put(latents, this.noise);
-    // The next stop fades in: the two alphas are such that its layers have the same mix as this one's.
-    put(nextDenoised, (share * (1 - this.noise)) / (1 - share * this.noise || 1));
-    put(nextLatents, share * this.noise);
-    context.globalAlpha = 1;
+    const { below, share } = drawRoll(context, this, this.position, this.noise);
     this.#drawHeat(context, below, share);
     this.onDraw?.();
   }
@@ -278,7 +289,7 @@ export class Film {
     for (let stop = 0; stop < stops; stop += 1) {
       const left = Math.round(stop * slot);
       const wide = Math.max(1, Math.round((stop + 1) * slot) - left - gap);
-      const tile = stop <= this.last ? this.#tilesAt(stop)[this.cellsAreNoisy ? 1 : 0] : null;
+      const tile = stop <= this.last ? tilesAt(this, stop)[this.cellsAreNoisy ? 1 : 0] : null;
       if (!tile) {
         context.fillStyle = "rgba(239, 232, 220, 0.05)";
         context.fillRect(left, 0, wide, height);

@@ -36,17 +36,22 @@ export function closeReel(reel) {
   [reel.denoised, reel.latents, reel.picture].forEach((bitmap) => bitmap.close());
 }
 
+// A reel as a roll of tiles, each a place on its sheet.
+export function rollOf({ told, denoised, latents, picture }) {
+  const tiles = (bitmap) => Array.from({ length: told.count }, (_, step) => ({
+    bitmap,
+    ...told.tile,
+    x: (step % told.columns) * told.tile.width,
+    y: Math.floor(step / told.columns) * told.tile.height,
+  }));
+  return { layers: { denoised: tiles(denoised), latents: tiles(latents) }, picture: wholeTile(picture), steps: told.count };
+}
+
 // Puts a reel on a film, which gives the bitmaps back when it is cleared.
-export function threadReel(film, { told, denoised, latents, picture }) {
-  film.expect(told.count, told.recipe.width, told.recipe.height);
-  for (let step = 0; step < told.count; step += 1) {
-    const place = {
-      ...told.tile,
-      x: (step % told.columns) * told.tile.width,
-      y: Math.floor(step / told.columns) * told.tile.height,
-    };
-    film.setTile("denoised", step, { bitmap: denoised, ...place });
-    film.setTile("latents", step, { bitmap: latents, ...place });
-  }
-  film.setPicture(wholeTile(picture));
+export function threadReel(film, reel) {
+  const { layers, picture, steps } = rollOf(reel);
+  const { width, height } = reel.told.recipe;
+  film.expect(steps, width, height);
+  for (const [layer, tiles] of Object.entries(layers)) tiles.forEach((tile, step) => film.setTile(layer, step, tile));
+  film.setPicture(picture);
 }

@@ -195,7 +195,8 @@ class Stage {
   // The row of actions is made anew only when what can be done has changed, so that a focus is not lost.
   #offer(job, running, jobs) {
     const done = job?.state === "done" && job.artwork;
-    const now = JSON.stringify([job?.id, done, running, done && job.timeline_ready, done && job.hung, jobs.length]);
+    const drawn = jobs.every((one) => one.timeline_ready);
+    const now = JSON.stringify([drawn, job?.id, done, running, done && job.timeline_ready, done && job.hung, jobs.length]);
     if (now === this.offered) return;
     this.offered = now;
     const buttons = [];
@@ -207,6 +208,12 @@ class Stage {
       }));
     }
     if (done) buttons.push(...this.#actionsFor(job));
+    if (!job && jobs.length > 1 && drawn) {
+      buttons.push(button("Open timelines side by side", "film", () => {
+        tell("together", jobs[0].artwork);
+        openTimeline(jobs[0].artwork);
+      }));
+    }
     if (running && !done) {
       buttons.push(button("Watch every step", "film", () => {
         tell("watch", { group: this.group, job: job?.id ?? null });

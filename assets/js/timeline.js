@@ -5,6 +5,7 @@ import { goTo, hear, say, tell } from "./desk.js";
 import { Branching } from "./branch.js";
 import { Compare } from "./compare.js";
 import { Curves } from "./curves.js";
+import { Ensemble } from "./ensemble.js";
 import { Family } from "./family.js";
 import { Film } from "./film.js";
 import { Keeping } from "./keeping.js";
@@ -16,6 +17,7 @@ import { closeReel, fetchPicture, fetchReel, threadReel } from "./reel.js";
 export function mount({ element, props, server }) {
   const desk = new Timeline(element.querySelector(".timeline"), props.told, server);
   hear("timeline", (artwork) => desk.open(artwork));
+  hear("together", (artwork) => desk.ensemble.want(artwork));
   hear("watch", ({ group, job }) => desk.watch(group, job));
   hear("painted", () => { desk.stale = true; });
   hear("forgotten", (artwork) => desk.forget(artwork));
@@ -40,13 +42,13 @@ class Timeline {
     this.family = new Family({ origin: this.part("origin"), tree: this.part("family"), server, open, compare: (artwork) => this.#compare(artwork) });
     this.compare = new Compare(this.film);
     this.layers = new Layers({ film: this.film, place: this.part("heat"), prompt: this.part("prompt") });
+    this.ensemble = new Ensemble(this.film, { server, onEnter: () => this.compare.leave(), open: (id) => this.#alone(id) });
     this.takeaway = new Takeaway(this.part("takeaway"), () => (this.fade.valueAsNumber > 0.5 ? "latents" : "denoised"));
     this.live = new Live({
       onNews: (job, tiles) => this.#grow(job, tiles),
       onReady: (job) => this.#grown(job),
       onEnd: (job, sentence) => this.#stopped(job, sentence),
-      // All had ended before she came to watch.
-      onOver: (jobs) => !this.told && jobs.length > 0 && this.#stopped({ ...jobs[0], id: this.watched }, ""),
+      onOver: (jobs) => this.#over(jobs),
     });
     this.pin = el("span.timeline-pin");
     this.keeping = new Keeping({ gone: this.part("gone"), usage: this.part("usage"), pin: this.pin, server,
@@ -95,6 +97,7 @@ class Timeline {
   #clear() {
     const { noise } = this.film;
     this.live.leave();
+    this.ensemble.leave();
     this.artwork = null;
     this.told = null;
     this.film.clear();
@@ -178,6 +181,7 @@ class Timeline {
     this.#read();
     this.#mark();
     this.family.show(told.artwork);
+    this.ensemble.offer(told.artwork);
     if (this.stale) this.shown();
   }
 
@@ -189,11 +193,12 @@ class Timeline {
     this.layers.show(this.told);
   }
 
-  // Follows what is being painted: the picture `job` of a group, or the first of it that is not finished.
+  // Follows what is being painted: the picture `job` of a group alone, or all of it side by side.
   watch(group, job) {
     this.opening = null;
     this.#clear();
     this.watched = job;
+    this.together = job === null;
     this.root.dataset.state = "live";
     this.part("live").replaceChildren(el("span.live-words"), button("Cancel", "close", () => this.#cancel(group)));
     this.live.follow(group);
@@ -202,10 +207,16 @@ class Timeline {
 
   #grow(job, tiles) {
     if (!this.watched && !job.settled) this.watched = job.id;
-    if (job.id !== this.watched) {
-      tiles.forEach(([, tile]) => tile.bitmap.close());
-      return;
-    }
+    const onFilm = job.id === this.watched;
+    if (this.together && this.watched && this.live.jobs.size > 1) {
+      for (const { id, recipe } of this.live.jobs.values()) this.ensemble.place(id, recipe, id === this.watched);
+      this.ensemble.tell(job.id, `Seed ${job.recipe.seed}${job.state === "running" ? `, step ${job.step}` : ""}`);
+      if (!onFilm) this.ensemble.grow(job.id, job.told.count, tiles);
+    } else if (!onFilm) tiles.forEach(([, tile]) => tile.bitmap.close());
+    if (onFilm && !job.over) this.#growFilm(job, tiles);
+  }
+
+  #growFilm(job, tiles) {
     const { film } = this;
     const first = this.told === null;
     this.told = job.told;
@@ -230,24 +241,51 @@ class Timeline {
 
   // The last step has come and everything is drawn: where she is, she stays.
   async #grown(job) {
-    if (job.id !== this.watched) return;
+    const onFilm = job.id === this.watched;
+    if (!onFilm && !this.ensemble.isOpen) return;
+    const { group } = this.live;
     const reel = await fetchReel(job.artwork).catch((error) => error);
     const failed = reel instanceof Error;
-    if (job.id !== this.watched || !this.live.isOn) {
+    if (!this.live.isOn || this.live.group !== group) {
       if (!failed) closeReel(reel);
-      return;
+    } else if (!onFilm) {
+      if (failed) this.ensemble.tell(job.id, reel.message);
+      else this.ensemble.put(job.id, reel);
+    } else if (failed) await this.open(job.artwork);
+    else {
+      const others = this.ensemble.isOpen;
+      if (!others) this.live.leave();
+      this.#put(reel);
+      // Beside it the others of its group are still being painted.
+      if (others) this.#showOthers();
+      else this.#over([job]);
     }
-    this.live.leave();
+  }
+
+  #showOthers() {
+    this.root.dataset.state = "live";
+    this.root.querySelector(".live-words").textContent = "This one is painted, the others are on their way";
+  }
+
+  // Nothing more will come of what was being painted.
+  #over(jobs) {
     this.watched = null;
-    tell("painted", job);
-    if (failed) this.open(job.artwork);
-    else this.#put(reel);
+    if (this.artwork) this.root.dataset.state = "open";
+    for (const job of jobs.filter(({ timeline_ready: ready }) => ready)) tell("painted", job);
+    if (!this.told && jobs.length > 0) this.#giveUp(jobs[0]); // all had ended before she came to watch
+    else if (this.artwork) this.ensemble.offer(this.artwork);
+    if (this.stale) this.shown();
   }
 
   async #stopped(job, sentence) {
+    this.ensemble.tell(job.id, sentence);
     if (job.id !== this.watched) return;
+    say(sentence);
+    await this.#giveUp(job);
+  }
+
+  async #giveUp(job) {
     this.watched = null;
-    if (sentence) say(sentence);
     this.stale = true;
     const artwork = job.artwork ?? job.repaints;
     if (artwork) {
@@ -259,12 +297,21 @@ class Timeline {
     this.shown();
   }
 
+  // One of those that stand side by side, at the same stop.
+  #alone(id) {
+    const { stop } = this.film;
+    if (id === this.artwork) this.ensemble.leave();
+    else if (this.live.isOn && !this.live.jobs.get(id)?.timeline_ready) this.watch(this.live.group, id);
+    else this.open(id, stop);
+  }
+
   async #cancel(group) {
     const answer = await this.server.cancel({ group });
     if (answer.sentence) say(answer.sentence);
   }
 
   async #compare(artwork) {
+    this.ensemble.leave();
     try {
       await this.compare.enter(this.told, artwork);
     } catch (error) {
@@ -329,7 +376,7 @@ class Timeline {
       speed.append(el("option", { value, selected: value === 1 }, name));
     }
     speed.addEventListener("change", () => { film.speed = Number(speed.value); });
-    this.part("transport").replaceChildren(this.play, speed, loop, this.curves.button(this.root), this.pin, this.branching.button());
+    this.part("transport").replaceChildren(this.play, speed, loop, this.curves.button(this.root), this.ensemble.button(), this.pin, this.branching.button());
     this.root.querySelectorAll("[data-layer]").forEach((choice) => {
       choice.addEventListener("click", () => this.#layer(choice.dataset.layer === "latents" ? 1 : 0));
     });

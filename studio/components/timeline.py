@@ -86,12 +86,20 @@ def timeline(studio: Studio) -> gr.HTML:
         recent = studio.gallery.own(artist.id, limit=_RECENT) if artist else []
         return {"artworks": [told(artwork, None) for artwork in recent if artwork.has_timeline]}
 
+    def companions(message: Message, request: gr.Request) -> Message:
+        artist = artist_of(studio, request)
+        try:
+            found = studio.gallery.companions(str(message.get("artwork", "")), artist.id if artist else "")
+        except LookupError:
+            return {"members": []}
+        return {"members": [told(artwork, None) for artwork in found if artwork.has_timeline]}
+
     folder = studio.folder
     return scripted(
         "timeline",
         _MARKUP,
         elem_id="timeline",
-        server=[with_timeline, *branching(studio), *keeping(studio)],
+        server=[with_timeline, companions, *branching(studio), *keeping(studio)],
         told={
             "schedule": {name: folder.scheduler_config.get(name) for name in _SCHEDULE},
             "samplers": branching_samplers(folder),

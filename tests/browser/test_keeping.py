@@ -99,3 +99,48 @@ def test_a_timeline_is_pinned_lost_and_painted_again(artist: Visit) -> None:
     assert artist.pixels("timeline") == finished
     page.get_by_role("tab", name="Gallery").click()
     expect(page.locator(".frame")).to_have_count(1)
+
+
+def test_the_pictures_of_a_group_are_scrubbed_together(artist: Visit) -> None:
+    artist.enter("Hilma")
+    artist.paint("a spiral, abstract", seed="3", pictures="2", num_inference_steps="3")
+    page = artist.page
+    expect(artist.status).to_have_text("2 pictures finished", timeout=PATIENCE_MS)
+    page.locator("#stage").get_by_role("button", name="Open timelines side by side").click(
+        timeout=PATIENCE_MS
+    )
+    cells, place = page.locator(".ensemble-cell"), page.locator(".timeline-place")
+    expect(cells).to_have_count(2)
+    expect(place).to_have_text("The finished picture")
+    expect(page.locator(".timeline .film-canvas")).not_to_be_visible()
+    page.wait_for_load_state("networkidle")
+
+    def shown() -> list[str]:
+        pixels: list[str] = page.evaluate(_CELLS)
+        return pixels
+
+    asked = len(artist.requests)
+    finished = shown()
+    page.keyboard.press("Home")
+    expect(place).to_have_text("Step 1 of 3")
+    first = shown()
+    assert len({*finished, *first}) == 4, "both move, and are not the same picture"
+    cells.nth(1).hover()
+    page.mouse.wheel(0, 40)
+    expect(place).to_have_text("Step 2 of 3")
+    page.keyboard.press("End")
+    assert shown() == finished
+    assert artist.requests[asked:] == []
+    page.keyboard.press("Home")
+    cells.nth(1).click()
+    expect(page.locator(".ensemble")).to_be_hidden()
+    expect(page.locator(".timeline-recipe")).to_contain_text("seed 4")
+    expect(place).to_have_text("Step 1 of 3")
+    page.get_by_role("button", name="All pictures of this group").click()
+    expect(cells).to_have_count(2)
+    expect(cells.nth(1)).to_have_attribute("aria-current", "true")
+
+
+# A canvas is read in the frame after the one it was drawn in.
+_CELLS = """() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() =>
+    resolve([...document.querySelectorAll(".ensemble-cell canvas")].map(canvas => canvas.toDataURL())))))"""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from pipelines.recipe import BadInput, Branch, Recipe, make_recipe
 from studio.components.branching import branch_of, branching_samplers, describe_family
+from studio.gallery import NotHers
 from studio.studio import Studio
 from tests.studio.conftest import paint_one, wait_for_end
+from tests.studio.recipes import recipe_for
 
+OpenStudio = Callable[..., Studio]
 STEPS = 4
 
 
@@ -33,6 +38,23 @@ def test_samplers_that_cannot_take_over_are_not_offered(studio: Studio) -> None:
     offered = branching_samplers(studio.folder)
     assert "PNDM" not in offered
     assert {"DPM++ 2M", "Euler a", "DDIM"} <= set(offered)
+
+
+def test_pictures_asked_for_together_are_known_as_companions(open_studio: OpenStudio) -> None:
+    studio = open_studio()
+    berthe, edgar = studio.artists.create("Berthe"), studio.artists.create("Edgar")
+    paint_one(studio, berthe.id, seed=9)
+    group = studio.submit(berthe.id, [recipe_for(studio, seed=seed) for seed in range(3)])
+    ids = [job.id for job in wait_for_end(studio, berthe.id, group)]
+    assert [artwork.id for artwork in studio.gallery.companions(ids[1], berthe.id)] == ids
+    with pytest.raises(NotHers):
+        studio.gallery.companions(ids[1], edgar.id)
+    studio.gallery.hang(ids[2], berthe.id, True)
+    assert [artwork.id for artwork in studio.gallery.companions(ids[2], edgar.id)] == ids[2:]
+    studio.close()
+    (studio.settings.data_dir / "index.sqlite").unlink()
+    studio = open_studio(start=False)
+    assert [artwork.id for artwork in studio.gallery.companions(ids[1], berthe.id)] == ids[1:2]
 
 
 def test_a_family_stays_one_tree_when_a_parent_is_gone(studio: Studio) -> None:
