@@ -9,9 +9,9 @@ const LABEL_PX = 26;
 
 export class Ensemble {
   // `film` is scrubbed, and is itself the run of one of the cells. `open(id)` shows a cell alone, `onEnter` hears
-  // that all are shown, `onError(sentence)` of a timeline that cannot be had.
-  constructor(film, { server, open, onEnter, onError }) {
-    Object.assign(this, { film, server, open, onEnter, onError });
+  // that all are shown.
+  constructor(film, { server, open, onEnter }) {
+    Object.assign(this, { film, server, open, onEnter });
     this.cells = new Map();
     this.root = el("div.ensemble", { role: "group", "aria-label": "Pictures side by side", hidden: true });
     film.screen.append(this.root);
@@ -64,6 +64,7 @@ export class Ensemble {
   async enter() {
     this.wanted = null;
     this.#show(true);
+    this.root.setAttribute("aria-busy", "true");
     for (const member of this.members) this.place(member.id, member.recipe, member.id === this.artwork);
     await Promise.all(this.members.filter(({ id }) => id !== this.artwork).map(async ({ id }) => {
       try {
@@ -72,6 +73,7 @@ export class Ensemble {
         this.tell(id, error.message);
       }
     }));
+    this.root.setAttribute("aria-busy", "false");
   }
 
   leave() {

@@ -9,6 +9,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from tests.browser.house import PATIENCE_MS, Visit
+from tests.browser.test_denoising import settle
 
 STEPS = 14
 
@@ -113,7 +114,8 @@ def test_the_pictures_of_a_group_are_scrubbed_together(artist: Visit) -> None:
     expect(cells).to_have_count(2)
     expect(place).to_have_text("The finished picture")
     expect(page.locator(".timeline .film-canvas")).not_to_be_visible()
-    page.wait_for_load_state("networkidle")
+    expect(page.locator(".ensemble")).to_have_attribute("aria-busy", "false")
+    settle(artist)
 
     def shown() -> list[str]:
         pixels: list[str] = page.evaluate(_CELLS)
