@@ -5,6 +5,7 @@ import { hear, tell } from "./desk.js";
 import { Axes } from "./axes.js";
 import { Mix } from "./mix.js";
 import { Presets } from "./presets.js";
+import { Restyle } from "./restyle.js";
 
 const REMEMBERED = "atelier.mixing";
 const VIEWS = [
@@ -29,6 +30,10 @@ class Desk {
     this.axes = new Axes(told, this.mix);
     this.presets = new Presets(server, this.mix, {
       load: (mix) => this.mix.load(mix), picture: () => this.#picture(), complain: (answer) => this.#complain(answer),
+    });
+    this.restyle = new Restyle({
+      onChange: () => this.#remember(), shape: (width, height) => this.#fit(width, height),
+      steps: () => Number(this.fields.num_inference_steps.value) || 1,
     });
     this.#build();
     this.#recall();
@@ -63,6 +68,7 @@ class Desk {
     this.paint = el("button.accent.mixing-paint", { type: "submit" }, "Paint", el("kbd", {}, "Ctrl + Enter"));
     this.root.replaceChildren(
       field("prompt", "Prompt"),
+      this.restyle.root,
       this.mix.palette,
       this.presets.root,
       this.mix.root,
@@ -94,13 +100,14 @@ class Desk {
       if (values[name] !== undefined && values[name] !== null) field.value = String(values[name]);
     }
     if (values.mix) this.mix.load(values.mix);
+    this.restyle.load(values.source ?? null);
     this.#shape(this.fields.width.value, this.fields.height.value);
     this.#see(values.view ?? this.view);
   }
 
   #values() {
     const values = Object.fromEntries(Object.entries(this.fields).map(([name, field]) => [name, field.value]));
-    return { ...values, pictures: Number(values.pictures), view: this.view, mix: this.mix.told };
+    return { ...values, pictures: Number(values.pictures), view: this.view, mix: this.mix.told, source: this.restyle.told };
   }
 
   #shape(width, height) {
@@ -109,6 +116,13 @@ class Desk {
     const known = this.told.formats.find((one) => one.width === Number(width) && one.height === Number(height));
     for (const choice of this.formats) choice.setAttribute("aria-pressed", String(choice.dataset.format === known?.name));
     if (width > 0 && height > 0) tell("format:blend-stage", { width, height });
+  }
+
+  // The sides of a picture, at the area that the model paints.
+  #fit(width, height) {
+    const [{ width: wide, height: high }] = this.told.formats;
+    const root = Math.sqrt((wide * high) / (width * height));
+    this.#shape(...[width, height].map((side) => Math.max(64, Math.round((side * root) / 8) * 8)));
   }
 
   #see(view) {
@@ -124,6 +138,7 @@ class Desk {
       this.#begin();
     });
     root.addEventListener("input", () => this.#remember());
+    this.fields.num_inference_steps.addEventListener("input", () => this.restyle.tell());
     for (const side of ["width", "height"]) {
       this.fields[side].addEventListener("change", () => this.#shape(this.fields.width.value, this.fields.height.value));
     }
@@ -169,9 +184,12 @@ class Desk {
     const { complaint, root } = this;
     root.querySelectorAll("[aria-invalid]").forEach((wrong) => wrong.removeAttribute("aria-invalid"));
     complaint.textContent = sentence;
-    if (!sentence) return complaint.remove();
+    if (!sentence) {
+      complaint.remove();
+      return;
+    }
     if (field === "artist") tell("who", null);
-    const places = { mix: this.mix.root, preset: this.presets.keep, grid: this.axes.root };
+    const places = { source: this.restyle.root, strength: this.restyle.root, mix: this.mix.root, preset: this.presets.keep, grid: this.axes.root };
     const place = places[field] ?? root.querySelector(`#mix-field-${field}`);
     const input = this.fields[field] ?? place?.querySelector("input");
     input?.setAttribute("aria-invalid", "true");

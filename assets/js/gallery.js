@@ -3,6 +3,7 @@
 import { button, el, icon, onShown } from "./dom.js";
 import { goTo, hear, openTimeline, say, tell, useSettings } from "./desk.js";
 import { pinButton, tellUsage } from "./keeping.js";
+import { restyle } from "./restyle.js";
 import { downloadLink, hangButton } from "./wall.js";
 
 const EMPTY = {
@@ -132,6 +133,7 @@ class Gallery {
     const toTimeline = artwork.has_timeline ? "Open timeline" : artwork.mine ? "Bring back its timeline" : null;
     if (toTimeline) actions.push(button(toTimeline, "film", leave(() => openTimeline(artwork.id))));
     actions.push(button("Use these settings", "sliders", leave(() => useSettings(artwork.recipe))), downloadLink(artwork.id));
+    actions.push(button("Restyle", "strokes", leave(() => restyle(artwork.id))));
     if (artwork.mine) {
       actions.push(hangButton(this.server, artwork.id, artwork.hung, (hung) => {
         artwork.hung = hung;

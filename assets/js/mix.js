@@ -30,7 +30,13 @@ export class Mix {
       style.curve = curve;
       this.onChange();
     });
-    hear("pick", (name) => this.pick(name));
+    hear("region", ({ name, region }) => {
+      const style = this.styles.find((one) => one.name === name);
+      if (!style) return;
+      style.region = region;
+      this.#draw();
+      this.onChange();
+    });
     this.#draw();
   }
 
@@ -161,8 +167,9 @@ export class Mix {
       this.#shares();
       this.onChange();
     });
-    return el("div.portion", { "data-name": name, style: `--ink: ${colour}`, "data-picked": name === this.picked ? "" : null },
-      el("button.portion-name", { type: "button", title: `Draw when ${name} paints`, "aria-pressed": String(name === this.picked),
+    return el("div.portion", { "data-name": name, style: `--ink: ${colour}`, "data-picked": name === this.picked ? "" : null,
+      "data-region": style.region ? "" : null },
+      el("button.portion-name", { type: "button", title: `Say when and where ${name} paints`, "aria-pressed": String(name === this.picked),
         onclick: () => this.pick(name) }, name),
       weight,
       el("output.portion-share"),

@@ -1,7 +1,9 @@
-// Styles over time: a curve for each style over the steps, drawn by hand on the axis of the film above it.
+// Styles over time: a curve for each style over the steps, drawn by hand on the axis of the film above it. The
+// same panel holds the brush that says where a style paints.
 
 import { el } from "./dom.js";
 import { hear, tell } from "./desk.js";
+import { Where } from "./where.js";
 
 const POINTS = 33;
 const SHAPES = [
@@ -28,16 +30,32 @@ class OverTime {
     this.panel = el("div.overtime-panel", {}, this.canvas,
       el("span.overtime-end", { "aria-hidden": "true" }, "noise"), el("span.overtime-end.last", { "aria-hidden": "true" }, "picture"));
     this.shapes = SHAPES.map(([name, shape]) => el("button.overtime-shape", { type: "button", onclick: () => this.#set(shape) }, name));
+    this.where = new Where(document.querySelector("#blend-stage .stage-wall"));
+    this.turns = [["when", "When"], ["where", "Where"]].map(([turn, name]) => el("button.overtime-turn", {
+      type: "button", "data-turn": turn, onclick: () => this.#turn(turn),
+    }, name));
     root.replaceChildren(
-      el("div.overtime-head", {}, this.name, el("div.overtime-shapes", { role: "group", "aria-label": "Shape of the curve" }, ...this.shapes)),
-      this.panel);
+      el("div.overtime-head", {}, el("div.overtime-turns", { role: "group", "aria-label": "When or where a style paints" }, ...this.turns), this.name,
+        el("div.overtime-shapes", { role: "group", "aria-label": "Shape of the curve" }, ...this.shapes)),
+      this.panel, this.where.tools);
+    this.root = root;
+    this.#turn("when");
+    hear("follow:blend-stage", () => this.#turn("when"));
     new ResizeObserver(() => this.#draw()).observe(this.panel);
     this.#listen();
     hear("mixed", ({ styles, picked }) => {
       this.styles = styles;
       this.picked = styles.find((style) => style.name === picked) ?? styles[0];
+      this.where.show(styles, this.picked);
       this.#draw();
     });
+  }
+
+  #turn(turn) {
+    this.root.dataset.turn = turn;
+    for (const choice of this.turns) choice.setAttribute("aria-pressed", String(choice.dataset.turn === turn));
+    this.where.turn(turn === "where");
+    this.#draw();
   }
 
   #set(shape) {

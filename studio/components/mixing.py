@@ -10,6 +10,7 @@ import gradio as gr
 from pipelines.palette import make_mix, palette, read_sheet
 from pipelines.recipe import BadInput, Recipe
 from pipelines.series import KINDS, Axis, Cell, grid, read_axis, strip, triangle
+from pipelines.sources import Source, make_source
 from pipelines.styles import MAX_STYLES, Mix
 from studio.components.identity import artist_of, named_artist_of
 from studio.components.script import Message, ServerFunction, scripted
@@ -97,7 +98,8 @@ def _paint(studio: Studio) -> ServerFunction:
         try:
             artist = named_artist_of(studio, request)
             fields = {name: message[name] for name in _FIELDS if name in message}
-            recipe = recipe_for(studio.folder, **fields, mix=mix_from(message.get("mix")))
+            mix, source = mix_from(message.get("mix")), _source(message.get("source"))
+            recipe = recipe_for(studio.folder, **fields, mix=mix, source=source)
             kind, cells = str(message.get("view", "one")), list[Cell]()
             if kind == "one":
                 recipes = recipes_from(recipe, message.get("pictures", 1))
@@ -111,6 +113,13 @@ def _paint(studio: Studio) -> ServerFunction:
         return {"group": group, "layout": layout or None}
 
     return paint
+
+
+def _source(message: object) -> Source | None:
+    """Read the picture that is restyled: `{"image", "strength"}`, or nothing."""
+    if not isinstance(message, Mapping):
+        return None
+    return make_source(image=message.get("image"), strength=message.get("strength"))
 
 
 def _cells(kind: str, recipe: Recipe, message: Message) -> list[Cell]:

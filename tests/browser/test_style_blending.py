@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def enter_desk(artist: Visit, *, steps: int) -> Page:
     page.get_by_text("Size, seed and sampler").click()
     page.locator("#mix-num_inference_steps").fill(str(steps))
     return page
+
+
+def timeline_address(artist: Visit) -> str:
+    """Return the address of the timeline that was opened last."""
+    return [url for url in artist.requests if re.search("/timelines/[0-9a-f]{32}$", url)][-1]
 
 
 def touch(page: Page, style: str) -> None:
@@ -63,8 +69,7 @@ def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
 
         timeline.click()
         expect(page.locator(".timeline-prompt")).to_have_text(PROMPT)
-        address = [url for url in artist.requests if re.search("/timelines/[0-9a-f]{32}$", url)][-1]
-        told = page.request.get(address).json()
+        told = page.request.get(timeline_address(artist)).json()
         styles = {style["name"]: style for style in told["recipe"]["mix"]["styles"]}
         assert styles["ukiyo-e"]["weight"] == -20
         curve = styles["baroque"]["curve"]
@@ -140,3 +145,38 @@ def test_a_mix_to_begin_from_and_words_of_her_own(artist: Visit) -> None:
         page.get_by_label(f"Weight of {name}").fill("0")
     page.locator(".mixing-paint").click()
     expect(page.locator(".mixing .complaint")).to_contain_text("Every weight is zero or below")
+
+
+def test_a_region_is_brushed_on_and_the_picture_restyled(artist: Visit) -> None:
+    page = enter_desk(artist, steps=4)
+    page.get_by_role("button", name="Where", exact=True).click()
+    canvas = page.locator(".where-canvas")
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 5, steps=8)
+    page.mouse.up()
+    page.locator(".mixing-paint").click()
+    expect(canvas).to_be_hidden()
+    stage = page.locator("#blend-stage")
+    timeline = stage.get_by_role("button", name="Open timeline")
+    expect(timeline).to_be_enabled(timeout=PATIENCE_MS)
+
+    page.get_by_role("tab", name="Gallery").click()
+    page.locator(".frame").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Restyle").click()
+    expect(page.get_by_alt_text("The picture to restyle")).to_have_js_property("complete", True)
+    page.get_by_label("How far to go from the picture").fill("0.5")
+    expect(page.locator(".restyle-words")).to_have_text("Begins at step 3 of 4.")
+    page.locator(".mixing-paint").click()
+    expect(timeline).to_be_disabled()
+    expect(timeline).to_be_enabled(timeout=PATIENCE_MS)
+    timeline.click()
+    expect(page.locator(".timeline-place")).to_have_text("The finished picture")
+    told = page.request.get(timeline_address(artist)).json()
+    assert (len(told["steps"]), told["recipe"]["source"]["strength"]) == (2, 0.5)
+    (painted,) = [style for style in told["recipe"]["mix"]["styles"] if "region" in style]
+    region = base64.b64decode(painted["region"])
+    assert min(region[: 32 * 2]) > 0, "the top was brushed over from side to side"
+    assert max(region[32 * 16 :]) == 0
