@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -46,6 +46,33 @@ def guidance_heat(timeline: Timeline) -> Heat:
             "before Atelier kept it."
         )
     return heat
+
+
+def style_heat(timeline: Timeline, name: str) -> Heat:
+    """Tell where one style of a mix pulled at each step, as `Frame.contributions` has it.
+
+    Raises:
+        BadInput: the mix has no such style, or it was not mixed by predictions.
+    """
+    heat: Heat = []
+    for frame, step in zip(_frames(timeline), timeline.steps, strict=True):
+        pulls = None if frame is None else frame.contributions
+        names = list(step.contributions)
+        heat.append(None if pulls is None or name not in names else pulls[names.index(name)])
+    if all(place is None for place in heat):
+        raise BadInput(
+            f"Where {name or 'a style'} pulled is not known for this picture: it is not among the styles "
+            "that were mixed by their predictions.",
+            "style",
+        )
+    return heat
+
+
+def beside_other_styles(timeline: Timeline) -> Callable[[Heat], Heat]:
+    """Return what scales the heat of a style as `over_run` does, on one scale for all styles of the mix."""
+    names = dict.fromkeys(name for step in timeline.steps for name in step.contributions)
+    every: Heat = [place for name in names for place in style_heat(timeline, name)]
+    return lambda heat: over_run([*heat, *every])[: len(heat)]
 
 
 def mean_heat(heat: Heat) -> Tensor | None:

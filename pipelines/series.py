@@ -108,7 +108,8 @@ def read_axis(kind: str, values: str, style: str = "") -> Axis:
     Raises:
         BadInput: there is no such kind.
     """
-    known = next((name for name in KINDS if name == kind), None)
+    kinds: dict[str, Kind] = {name: name for name in KINDS}
+    known = kinds.get(kind)
     if known is None:
         raise BadInput(f"A grid varies {', '.join(KINDS)}, not {kind}.", "grid")
     return Axis(known, tuple(value.strip() for value in values.split(",") if value.strip()), style)

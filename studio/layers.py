@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipelines.models.sd import StableDiffusion
     from pipelines.timeline import Timeline
 
-HEATS = ("change", "guidance", "attention")
+HEATS = ("change", "guidance", "style", "attention")
 # Heat is drawn larger than the latents it comes from, to look smooth, and no larger than it must be.
 _ENLARGED = 4
 _MAX_TILE_PX = 128
@@ -38,12 +38,20 @@ class Layers:
         """Draw a timeline's heat as a grey PNG, a tile a step and one more for the whole run.
 
         The tiles lie in as many columns as those of the timeline's own sheets. `word` is of its prompt, for
-        the kind "attention".
+        the kind "attention", or the name of a style of its mix, for the kind "style".
 
         Raises:
             BadInput: no such kind or word, nothing is known, or the timeline is damaged.
         """
-        from pipelines.heat import change_heat, guidance_heat, mean_heat, over_run, within_step
+        from pipelines.heat import (
+            beside_other_styles,
+            change_heat,
+            guidance_heat,
+            mean_heat,
+            over_run,
+            style_heat,
+            within_step,
+        )
 
         timeline = open_timeline(folder)
         match kind:
@@ -51,6 +59,8 @@ class Layers:
                 heat, scaled = change_heat(timeline), over_run
             case "guidance":
                 heat, scaled = guidance_heat(timeline), over_run
+            case "style":
+                heat, scaled = style_heat(timeline, word), beside_other_styles(timeline)
             case "attention":
                 heat, scaled = self._attention_to(word, timeline), within_step
             case _:

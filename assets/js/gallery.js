@@ -100,6 +100,7 @@ class Gallery {
     const { recipe } = artwork;
     const facts = el("dl");
     const rows = [
+      ["Styles", recipe.mix ? recipe.mix.styles.map(({ name }) => name).join(" + ") : ""],
       ["Negative prompt", recipe.negative_prompt],
       ["Seed", recipe.seed],
       ["Sampler", recipe.sampler],

@@ -12,6 +12,7 @@ const HEATS = {
     all: "Bright where the picture moved most on the whole way." },
   guidance: { name: "Prompt’s pull", title: "Where the prompt pulls the picture its way: with it minus without it (H)",
     now: "Bright where the prompt pulls: what the model sees with it, minus without it.", all: "Bright where the prompt pulled most on the whole way." },
+  style: { now: (name) => `Bright where ${name} pulls at this step.`, all: (name) => `Bright where ${name} pulled most on the whole way.` },
   attention: { now: (word) => `Bright where the model looks for “${word}” at this step.`, all: (word) => `Bright where the model looked for “${word}” on the whole way.` },
 };
 
@@ -36,14 +37,14 @@ export class Layers {
     this.#showChoice();
   }
 
-  // Another timeline is on the film, or none: what was chosen is shown of it too, except a word.
+  // Another timeline is on the film, or none: what was chosen is shown of it too, except a word or a style.
   show(told) {
     for (const sheet of this.sheets.values()) sheet.bitmap.close();
     this.sheets.clear();
     this.film.lay(null);
     this.told = told;
     this.problem = "";
-    const kept = this.chosen?.kind === "attention" ? null : this.chosen;
+    const kept = this.chosen?.word ? null : this.chosen;
     this.chosen = null;
     this.#showPrompt();
     this.#showChoice();
@@ -106,6 +107,7 @@ export class Layers {
       word.setAttribute("aria-pressed", String(same));
     }
     this.fade.disabled = !this.chosen;
+    this.onChoice?.();
     this.#tell();
   }
 

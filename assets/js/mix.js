@@ -2,8 +2,8 @@
 
 import { button, el, icon } from "./dom.js";
 import { hear, say, tell } from "./desk.js";
+import { INKS } from "./inks.js";
 
-const COLOURS = ["#e0654c", "#dbb15a", "#5fb0a6", "#7f9ee0", "#cf86ac", "#9fb167"];
 // What each way does, in an artist's words; its name in the literature is the tooltip.
 const METHODS = [
   ["conditioning", "Blend the words", "lerp", "The model reads one prompt between the styles. The calmest mix.",
@@ -83,7 +83,7 @@ export class Mix {
   }
 
   #freeColour() {
-    return COLOURS.find((colour) => this.styles.every((style) => style.colour !== colour)) ?? COLOURS[0];
+    return INKS.find((colour) => this.styles.every((style) => style.colour !== colour)) ?? INKS[0];
   }
 
   #whole() {

@@ -11,6 +11,7 @@ import { Film } from "./film.js";
 import { Keeping } from "./keeping.js";
 import { Layers } from "./layers.js";
 import { activeGroup, Live } from "./live.js";
+import { Pulls } from "./pulls.js";
 import { Takeaway } from "./takeaway.js";
 import { closeReel, fetchPicture, fetchReel, threadReel } from "./reel.js";
 
@@ -43,6 +44,7 @@ class Timeline {
     this.compare = new Compare(this.film);
     this.layers = new Layers({ film: this.film, place: this.part("heat"), prompt: this.part("prompt") });
     this.ensemble = new Ensemble(this.film, { server, onEnter: () => this.compare.leave(), open: (id) => this.#alone(id) });
+    this.pulls = new Pulls(this.part("mix"), this.layers);
     this.takeaway = new Takeaway(this.part("takeaway"), () => (this.fade.valueAsNumber > 0.5 ? "latents" : "denoised"));
     this.live = new Live({
       onNews: (job, tiles) => this.#grow(job, tiles),
@@ -106,6 +108,7 @@ class Timeline {
     this.branching.shown(null);
     this.curves.show(null);
     this.layers.show(null);
+    this.pulls.show(null);
     this.family.clear();
     this.keeping.shown(null);
   }
@@ -191,6 +194,7 @@ class Timeline {
     this.film.expect(0, recipe.width, recipe.height);
     this.#title();
     this.layers.show(this.told);
+    this.pulls.show(this.told);
   }
 
   // Follows what is being painted: the picture `job` of a group alone, or all of it side by side.
@@ -226,6 +230,7 @@ class Timeline {
     for (const [step, tile] of tiles) film.setTile("denoised", step, tile);
     this.largestPull = largestPull(job.told);
     this.curves.show(job.told);
+    this.pulls.show(job.told);
     this.#read();
     if (job.artwork && !film.picture) this.#finishLive(job);
   }
@@ -332,6 +337,7 @@ class Timeline {
     const step = this.told.steps[this.film.stop];
     this.curves.move(this.film.stop);
     this.layers.move(this.film.stop);
+    this.pulls.move(this.film.stop);
     this.branching.moved();
     const set = (name, value, words) => {
       this.part(`${name}-value`).textContent = value;

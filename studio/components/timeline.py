@@ -30,6 +30,7 @@ _MARKUP = """
     </div>
     <h2 class="timeline-prompt"></h2>
     <p class="timeline-recipe"></p>
+    <section class="timeline-mix" aria-label="Mix" hidden></section>
     <p class="timeline-origin" hidden></p>
     <nav class="timeline-family" aria-label="Family" hidden></nav>
     <dl class="readout">

@@ -46,6 +46,22 @@ def draw_falling_curve(page: Page) -> None:
     page.mouse.up()
 
 
+def see_each_pull(artist: Visit) -> None:
+    """On the open timeline, see how hard each style pulls at a step, and where."""
+    page = artist.page
+    pulls = page.get_by_role("region", name="Mix").get_by_role("button")
+    expect(pulls).to_have_count(3)
+    plain = artist.pixels("timeline")
+    page.keyboard.press("Home")
+    expect(pulls.nth(1)).to_contain_text(re.compile(r"ukiyo-e0\.\d+"))
+    pulls.nth(1).click()
+    expect(pulls.nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".heat-words")).to_have_text("Bright where ukiyo-e pulls at this step.")
+    page.keyboard.press("End")
+    expect(page.locator(".heat-words")).to_have_text("Bright where ukiyo-e pulled most on the whole way.")
+    assert artist.pixels("timeline") != plain
+
+
 def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -77,6 +93,8 @@ def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
         assert curve == sorted(curve, reverse=True)
         felt = [set(step["contributions"]) for step in told["steps"]]
         assert felt == [{*styles}] * 2 + [{"impressionism", "ukiyo-e"}] * 2
+
+        see_each_pull(artist)
         check(artist)
         state = artist.page.context.storage_state()
 

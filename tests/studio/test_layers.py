@@ -8,12 +8,17 @@ from collections.abc import Callable
 import httpx
 from PIL import Image
 
+from pipelines.palette import make_mix
 from pipelines.timeline import read_timeline
 from studio.layers import heat_sheet
 from studio.studio import Studio
 from tests.studio.conftest import browser, paint_one, served
 
 STEPS = 5
+NO_STYLE = (
+    "Where baroque pulled is not known for this picture: it is not among the styles that were mixed by their "
+    "predictions."
+)
 NO_WORD = "The prompt of this picture has no word “{}” that the model reads."
 
 
@@ -34,7 +39,8 @@ def test_heat_has_a_tile_for_every_step_and_one_for_the_whole(open_studio: Calla
             assert [len(set(found)) for found in tiles.values()] == [STEPS + 1, STEPS + 1, STEPS]
             assert set(tiles["change"][0]) == {0}, "before the first step there is nothing to compare it with"
             for path, sentence in {
-                "speed.png": "Heat is known of change, guidance, attention, not of speed.",
+                "speed.png": "Heat is known of change, guidance, style, attention, not of speed.",
+                "style.png?word=baroque": NO_STYLE,
                 "attention.png?word=dog": NO_WORD.format("dog"),
                 "attention.png": NO_WORD.format(""),
             }.items():
@@ -48,6 +54,21 @@ def test_heat_has_a_tile_for_every_step_and_one_for_the_whole(open_studio: Calla
             (folder / "attention.safetensors").write_bytes(b"damaged")
             refused = hers.get(f"{url}/attention.png?word=red")
             assert (refused.status_code, "Step 0 of this timeline is gone" in refused.text) == (422, True)
+
+
+def test_each_style_of_a_mix_has_its_heat_on_one_scale(open_studio: Callable[..., Studio]) -> None:
+    studio = open_studio(start=False)
+    weights = {"baroque": 9, "ukiyo-e": 1}
+    mix = make_mix([{"name": name, "weight": weight} for name, weight in weights.items()], "prediction")
+    with served(studio) as address:
+        guest = studio.artists.guest()
+        job = paint_one(studio, guest.id, "cat", num_inference_steps=STEPS, mix=mix)
+        with httpx.Client(base_url=f"{address}/timelines/{job.id}/heat", timeout=60) as anyone:
+            much, little = (
+                tiles_of(anyone.get(f"/style.png?word={name}"), studio, job.id) for name in weights
+            )
+    for more, less in zip(much, little, strict=True):
+        assert sum(more) > sum(less) > 0
 
 
 def tiles_of(answer: httpx.Response, studio: Studio, artwork_id: str) -> list[bytes]:
