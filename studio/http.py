@@ -321,9 +321,17 @@ def _add_sources(app: FastAPI, studio: Studio) -> None:
         except NotHers as error:
             raise _not_hers(artist, error) from None
 
+    def dissolving(key: str, request: Request, seed: int) -> Response:
+        artist = _caller(studio, request)
+        try:
+            return JSONResponse(studio.dissolving(key, artist.id, seed), headers=_PRIVATE)
+        except NotHers as error:
+            raise _not_hers(artist, error) from None
+
     app.add_api_route("/sources", bring, methods=["POST"])
     app.add_api_route("/sources/from/{artwork_id}", bring_artwork, methods=["POST"])
     app.add_api_route("/sources/{key}", source)
+    app.add_api_route("/sources/{key}/dissolving", dissolving)
 
 
 def _file(request: Request, path: Path, media_type: str, download_name: str | None = None) -> Response:

@@ -30,6 +30,8 @@ _STYLES = (
     "timeline",
     "curves",
     "layers",
+    "formula",
+    "dissolve",
     "takeaway",
     "branch",
     "compare",

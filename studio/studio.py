@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pipelines.models.find import find_model
-from pipelines.recipe import BadInput, Recipe
+from pipelines.recipe import MAX_SEED, BadInput, Recipe
 from studio.artists import Artists
+from studio.dissolving import describe_dissolving
 from studio.export import Export, check_export, read_reel
 from studio.files import DataDir, Lock, remove_folder
 from studio.finishing import Finisher
@@ -231,6 +232,18 @@ class Studio:
         """
         self._check_drawn(self.gallery.get(artwork_id, artist_id))
         return self._layers.draw(self._data.timeline(artwork_id), kind, word)
+
+    def dissolving(self, key: str, artist_id: str, seed: int) -> dict[str, object]:
+        """Describe how a picture that an artist brought dissolves (`describe_dissolving`).
+
+        Raises:
+            NotHers: she did not bring it.
+            BadInput: the seed is out of range, or the model is not ready.
+        """
+        content = self.sources.file(key, artist_id).read_bytes()
+        if not 0 <= seed <= MAX_SEED:
+            raise BadInput(f"Seed must be a whole number from 0 to {MAX_SEED}, not {seed}.", "seed")
+        return describe_dissolving(self.ready_model(), content, seed=seed)
 
     def export(
         self, artwork_id: str, artist_id: str, kind: str, layer: str, fps: int

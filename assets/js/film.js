@@ -90,6 +90,7 @@ export class Film {
     this.steps = 0;
     this.position = 0;
     this.noise = 0; // 0 shows the predicted picture, 1 the noisy one, between them a fade
+    this.backwards = false; // plays from the last stop to the first
     this.follows = true; // stays at the newest stop until the artist scrubs back
     this.aspect = 1;
     this.pause();
@@ -150,7 +151,7 @@ export class Film {
     this.playing = true;
     this.follows = false;
     this.held = 0;
-    if (this.stop >= this.last) this.#moveTo(0);
+    if (this.stop === this.#end) this.#moveTo(this.last - this.#end);
     this.onPlay(true);
     this.#wake();
   }
@@ -179,6 +180,13 @@ export class Film {
   lay(heat) {
     this.heat = heat;
     this.#wake();
+  }
+
+  // Leaves room on the screen for another picture beside it, so many pixels away; 0 takes the whole screen.
+  set beside(gap) {
+    if (gap === (this.gap ?? 0)) return;
+    this.gap = gap;
+    this.#fit();
   }
 
   #moveTo(position) {
@@ -229,16 +237,23 @@ export class Film {
     else this.drawnAt = null;
   }
 
+  // The stop that playing comes to.
+  get #end() {
+    return this.backwards ? 0 : this.last;
+  }
+
   #advance(passed) {
-    if (this.position < this.last) {
-      this.#moveTo(Math.min(this.last, this.position + passed * STOPS_PER_SECOND * this.speed));
+    const end = this.#end;
+    if (this.position !== end) {
+      const way = Math.min(Math.abs(end - this.position), passed * STOPS_PER_SECOND * this.speed);
+      this.#moveTo(this.position + Math.sign(end - this.position) * way);
       return;
     }
     this.held += passed;
     if (!this.loop) this.pause();
     else if (this.held > HOLD_LAST_S) {
       this.held = 0;
-      this.#moveTo(0);
+      this.#moveTo(this.last - end);
     }
   }
 
@@ -308,7 +323,8 @@ export class Film {
   #fit() {
     const { clientWidth, clientHeight } = this.screen;
     if (clientWidth === 0 || clientHeight === 0) return;
-    const width = Math.min(clientWidth, clientHeight * this.aspect);
+    const room = this.gap ? (clientWidth - this.gap) / 2 : clientWidth;
+    const width = Math.min(room, clientHeight * this.aspect);
     this.canvas.style.width = `${Math.round(width)}px`;
     this.canvas.style.height = `${Math.round(width / this.aspect)}px`;
     this.canvas.width = Math.round(width * devicePixelRatio);

@@ -43,6 +43,7 @@ export class Layers {
     this.sheets.clear();
     this.film.lay(null);
     this.told = told;
+    if (!told) return;
     this.problem = "";
     const kept = this.chosen?.word ? null : this.chosen;
     this.chosen = null;
@@ -61,7 +62,7 @@ export class Layers {
 
   // Lays a heat over the film; chosen once more, it is taken away.
   async choose(kind, word = "") {
-    if (!this.told) return;
+    if (!this.told?.artwork || this.resting) return;
     const again = this.chosen?.kind === kind && this.chosen.word === word;
     this.chosen = again ? null : { kind, word };
     this.problem = "";
@@ -95,8 +96,14 @@ export class Layers {
     return this.chosen ? `${this.chosen.kind} ${this.chosen.word}` : "";
   }
 
+  // While two pictures are compared no heat lies over them.
+  rest(resting) {
+    this.resting = resting;
+    this.#lay();
+  }
+
   #lay() {
-    const sheet = this.sheets.get(this.#key);
+    const sheet = this.resting ? null : this.sheets.get(this.#key);
     this.film.lay(sheet && this.strength > 0 ? { ...sheet, strength: this.strength } : null);
   }
 

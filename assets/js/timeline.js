@@ -6,12 +6,15 @@ import { Branching } from "./branch.js";
 import { Compare } from "./compare.js";
 import { Curves } from "./curves.js";
 import { Ensemble } from "./ensemble.js";
+import { Dissolving } from "./dissolve.js";
 import { Family } from "./family.js";
 import { Film } from "./film.js";
+import { Formula } from "./formula.js";
 import { Keeping } from "./keeping.js";
 import { Layers } from "./layers.js";
 import { activeGroup, Live } from "./live.js";
 import { Pulls } from "./pulls.js";
+import { Readout } from "./readout.js";
 import { Takeaway } from "./takeaway.js";
 import { closeReel, fetchPicture, fetchReel, threadReel } from "./reel.js";
 
@@ -41,10 +44,17 @@ class Timeline {
     this.branching = new Branching({ timeline: root, film: this.film, server, samplers: told.samplers, open,
       onBegin: () => this.compare.leave() });
     this.family = new Family({ origin: this.part("origin"), tree: this.part("family"), server, open, compare: (artwork) => this.#compare(artwork) });
-    this.compare = new Compare(this.film);
+    this.compare = new Compare(this.film, { place: this.part("ways"), onTurn: (on) => {
+      root.toggleAttribute("data-comparing", on);
+      this.layers.rest(on);
+    } });
     this.layers = new Layers({ film: this.film, place: this.part("heat"), prompt: this.part("prompt") });
     this.ensemble = new Ensemble(this.film, { server, onEnter: () => this.compare.leave(), open: (id) => this.#alone(id) });
     this.pulls = new Pulls(this.part("mix"), this.layers);
+    this.readout = new Readout(root);
+    this.formula = new Formula(this.part("formula"), { prediction: told.schedule.prediction_type });
+    this.dissolving = new Dissolving({ root, film: this.film, server, put: (reel) => this.#putDissolving(reel), watch: (group) => this.watch(group, null),
+      leave: () => this.#leaveDissolving(), shown: () => this.told, onBegin: () => { this.opening = null; } });
     this.takeaway = new Takeaway(this.part("takeaway"), () => (this.fade.valueAsNumber > 0.5 ? "latents" : "denoised"));
     this.live = new Live({
       onNews: (job, tiles) => this.#grow(job, tiles),
@@ -100,6 +110,9 @@ class Timeline {
     const { noise } = this.film;
     this.live.leave();
     this.ensemble.leave();
+    this.dissolving.close();
+    this.#choose(false);
+    this.#nameLayers("What it sees", "What is there");
     this.artwork = null;
     this.told = null;
     this.film.clear();
@@ -113,9 +126,37 @@ class Timeline {
     this.keeping.shown(null);
   }
 
+  // A picture dissolves on the film, which is played towards the grain; `before` is what is gone back to.
+  #putDissolving(reel) {
+    const before = this.artwork ?? this.dissolved;
+    this.#clear();
+    this.dissolved = before;
+    this.told = reel.told;
+    this.dissolving.begin(reel.told);
+    this.root.dataset.state = "open";
+    this.#nameLayers("In pixels", "In latents");
+    this.film.backwards = true;
+    this.curves.show(reel.told);
+    this.film.name("A picture that dissolves");
+    this.part("screen").style.setProperty("--aspect", reel.told.recipe.width / reel.told.recipe.height);
+    threadReel(this.film, reel);
+    this.#read();
+    this.#mark();
+  }
+
+  #leaveDissolving() {
+    const { dissolved } = this;
+    if (dissolved) this.open(dissolved);
+    else this.forget(this.artwork);
+  }
+
+  #nameLayers(denoised, latents) {
+    for (const choice of this.root.querySelectorAll("[data-layer]")) choice.textContent = { denoised, latents }[choice.dataset.layer];
+  }
+
   #thumbnail(artwork) {
     const image = el("img", { src: `/artworks/${artwork.id}.png`, alt: artwork.recipe.prompt || "A picture without a prompt", loading: "lazy" });
-    return el("button.thumb", { type: "button", "data-id": artwork.id, onclick: () => this.open(artwork.id) }, image);
+    return el("button.thumb", { type: "button", "data-id": artwork.id, onclick: () => (this.root.hasAttribute("data-choosing") ? this.#compare(artwork.id) : this.open(artwork.id)) }, image);
   }
 
   #mark() {
@@ -228,7 +269,6 @@ class Timeline {
     if (first) this.#frame(job.recipe);
     film.expect(job.told.count, job.recipe.width, job.recipe.height);
     for (const [step, tile] of tiles) film.setTile("denoised", step, tile);
-    this.largestPull = largestPull(job.told);
     this.curves.show(job.told);
     this.pulls.show(job.told);
     this.#read();
@@ -315,8 +355,17 @@ class Timeline {
     if (answer.sentence) say(answer.sentence);
   }
 
+  // The next of her timelines that is clicked is laid beside the one that is shown.
+  #choose(choosing) {
+    this.root.toggleAttribute("data-choosing", choosing);
+    this.part("choose").querySelector("h3").textContent = choosing ? "Compare it with…" : "Your timelines";
+    this.choosing.setAttribute("aria-pressed", String(choosing));
+    if (choosing) this.part("choose").scrollIntoView({ block: "nearest" });
+  }
+
   async #compare(artwork) {
     this.ensemble.leave();
+    this.#choose(false);
     try {
       await this.compare.enter(this.told, artwork);
     } catch (error) {
@@ -327,46 +376,23 @@ class Timeline {
   #title() {
     const { recipe } = this.told;
     this.part("recipe").textContent =
-      `${recipe.sampler} · ${recipe.num_inference_steps} steps · guidance ${recipe.guidance_scale} · seed ${recipe.seed}`;
-    this.largestPull = largestPull(this.told);
+      `${recipe.sampler} · ${recipe.num_inference_steps} steps · guidance ${recipe.guidance_scale} · seed ${recipe.seed}`
+      + (recipe.source ? ` · begun from a picture, strength ${recipe.source.strength}` : "");
   }
 
-  // The quiet read-out: what this step is, in numbers and in words.
+  // What this step is, wherever something follows the scrubber.
   #read() {
     if (!this.told) return;
-    const step = this.told.steps[this.film.stop];
-    this.curves.move(this.film.stop);
-    this.layers.move(this.film.stop);
-    this.pulls.move(this.film.stop);
+    const { told, film } = this;
+    const way = this.dissolving.isOpen ? "there" : "back";
+    const [step, next] = [told.steps[film.stop], told.steps[film.stop + 1]];
+    this.curves.move(film.stop);
+    this.layers.move(film.stop);
+    this.pulls.move(film.stop);
     this.branching.moved();
-    const set = (name, value, words) => {
-      this.part(`${name}-value`).textContent = value;
-      this.part(`${name}-words`).textContent = words;
-    };
-    const finished = this.film.stop >= this.told.count;
-    this.part("place").textContent = finished ? "The finished picture" : `Step ${this.film.stop + 1} of ${this.told.count}`;
-    if (!step && !finished) {
-      for (const name of ["noise", "sigma", "timestep", "pull"]) set(name, "–", "Its numbers are on their way.");
-      this.part("pull-bar").value = 0;
-      this.part("noise-bar").value = 1;
-      return;
-    }
-    if (!step) {
-      set("noise", "0 %", "Nothing is left to take away.");
-      set("sigma", "0", "No grain: this is the picture as it was kept.");
-      set("timestep", "–", "The walk from noise is over.");
-      set("pull", "–", "The prompt has said what it had to say.");
-      this.part("pull-bar").value = 0;
-      this.part("noise-bar").value = 0;
-      return;
-    }
-    const share = shareOfNoise(step.sigma);
-    set("noise", `${percent(share)} %`, noiseWords(share));
-    this.part("noise-bar").value = share;
-    set("sigma", short(step.sigma), "How strong the grain is, measured against the picture under it.");
-    set("timestep", short(step.timestep), "Where this is on the model's own scale: high is noise, 0 is a picture.");
-    set("pull", short(step.guidance_norm), pullWords(step.guidance_norm / this.largestPull));
-    this.part("pull-bar").value = step.guidance_norm / this.largestPull;
+    this.dissolving.moved();
+    this.formula.show({ way, step, next, recipe: told.recipe });
+    this.readout.show(told, film.stop, way);
   }
 
   #controls() {
@@ -382,7 +408,7 @@ class Timeline {
       speed.append(el("option", { value, selected: value === 1 }, name));
     }
     speed.addEventListener("change", () => { film.speed = Number(speed.value); });
-    this.part("transport").replaceChildren(this.play, speed, loop, this.curves.button(this.root), this.ensemble.button(), this.pin, this.branching.button());
+    this.part("transport").replaceChildren(this.play, speed, loop, this.curves.button(this.root), this.#comparing(), this.ensemble.button(), this.pin, this.branching.button());
     this.root.querySelectorAll("[data-layer]").forEach((choice) => {
       choice.addEventListener("click", () => this.#layer(choice.dataset.layer === "latents" ? 1 : 0));
     });
@@ -392,6 +418,21 @@ class Timeline {
       this.#showLayer(film.noise);
     });
     this.#showLayer(0);
+  }
+
+  #comparing() {
+    this.choosing = button("Compare with another timeline", "wipe", () => {
+      const { isOpen } = this.compare;
+      this.compare.leave();
+      if (!isOpen) this.#choose(!this.root.hasAttribute("data-choosing"));
+    }, { bare: true, className: "quiet.compare-begin" });
+    this.choosing.setAttribute("aria-pressed", "false");
+    document.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || event.defaultPrevented || !this.root.hasAttribute("data-choosing")) return;
+      event.preventDefault();
+      this.#choose(false);
+    });
+    return this.choosing;
   }
 
   #layer(noise) {
@@ -420,37 +461,4 @@ function wordsFor(job) {
   }
   if (job.state === "running") return job.steps ? `Being painted, step ${job.step} of ${job.steps}` : "Beginning…";
   return "Painted; what is there is being drawn…";
-}
-
-function largestPull({ steps }) {
-  return Math.max(...steps.map((step) => step.guidance_norm ?? 0), 1e-9);
-}
-
-// sigma is noise over signal, so this is the part of the variance that is noise.
-function shareOfNoise(sigma) {
-  return Number.isFinite(sigma) ? sigma ** 2 / (1 + sigma ** 2) : 1;
-}
-
-function percent(share) {
-  const value = 100 * share;
-  return value > 99 || value < 1 ? value.toFixed(1) : value.toFixed(0);
-}
-
-function short(value) {
-  if (!Number.isFinite(value)) return "–";
-  return Math.abs(value) >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3)));
-}
-
-function noiseWords(share) {
-  if (share > 0.97) return "Almost pure grain; only the broadest masses are being decided.";
-  if (share > 0.7) return "Mostly grain. Composition and light are taking their places.";
-  if (share > 0.3) return "Half grain, half picture. Forms and colours settle.";
-  if (share > 0.04) return "The grain thins out; edges and materials appear.";
-  return "A last veil of grain. Only fine detail still changes.";
-}
-
-function pullWords(share) {
-  if (share > 0.75) return "How hard the prompt pulls at this step: as hard as anywhere in this run.";
-  if (share > 0.4) return "How hard the prompt pulls at this step: firmly.";
-  return "How hard the prompt pulls at this step: lightly, the picture goes its own way.";
 }

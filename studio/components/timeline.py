@@ -8,6 +8,7 @@ import gradio as gr
 
 from studio.components.artworks import told
 from studio.components.branching import branching, branching_samplers
+from studio.components.dissolving import dissolving
 from studio.components.identity import artist_of
 from studio.components.keeping import keeping
 from studio.components.script import Message, scripted
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
 
 _RECENT = 24
 # What the model's betas are made of, in its scheduler_config.json.
-_SCHEDULE = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "rescale_betas_zero_snr")
+_SCHEDULE = (
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "num_train_timesteps",
+    "rescale_betas_zero_snr",
+    "prediction_type",
+)
 
 _MARKUP = """
 <section class="timeline" data-state="empty" aria-label="Denoising">
@@ -49,6 +57,9 @@ _MARKUP = """
       once. At every step the model looks at <em>what is there</em> and guesses the picture hidden in it:
       <em>what it sees</em>. A little grain is taken away in the direction of that guess, and it looks again.
       Early guesses are vague and bold, late ones only polish.</p>
+    <form class="timeline-forward" aria-label="Forward process" novalidate hidden></form>
+    <details class="timeline-formula"></details>
+    <p class="timeline-dissolve"></p>
     <p class="timeline-takeaway"></p>
   </div>
   <div class="timeline-easel">
@@ -73,6 +84,7 @@ _MARKUP = """
         <kbd>X</kbd>
       </div>
       <div class="timeline-heat"></div>
+      <div class="timeline-ways"></div>
     </div>
   </div>
 </section>
@@ -100,7 +112,7 @@ def timeline(studio: Studio) -> gr.HTML:
         "timeline",
         _MARKUP,
         elem_id="timeline",
-        server=[with_timeline, companions, *branching(studio), *keeping(studio)],
+        server=[with_timeline, companions, *branching(studio), *keeping(studio), *dissolving(studio)],
         told={
             "schedule": {name: folder.scheduler_config.get(name) for name in _SCHEDULE},
             "samplers": branching_samplers(folder),
