@@ -1,8 +1,8 @@
 // Several pictures of one group side by side on one scrubber: every cell shows the film's stop of its own run.
 
 import { button, el } from "./dom.js";
-import { drawRoll } from "./film.js";
 import { fetchReel, rollOf } from "./reel.js";
+import { drawRoll } from "./roll.js";
 
 const GAP_PX = 14;
 const LABEL_PX = 26;

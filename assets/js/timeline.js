@@ -3,10 +3,11 @@
 import { button, el, onShown } from "./dom.js";
 import { goTo, hear, say, tell } from "./desk.js";
 import { Branching } from "./branch.js";
+import { Choosing } from "./choosing.js";
 import { Compare } from "./compare.js";
 import { Curves } from "./curves.js";
-import { Ensemble } from "./ensemble.js";
 import { Dissolving } from "./dissolve.js";
+import { Ensemble } from "./ensemble.js";
 import { Family } from "./family.js";
 import { Film } from "./film.js";
 import { Formula } from "./formula.js";
@@ -16,6 +17,7 @@ import { activeGroup, Live } from "./live.js";
 import { Pulls } from "./pulls.js";
 import { Readout } from "./readout.js";
 import { Takeaway } from "./takeaway.js";
+import { Transport } from "./transport.js";
 import { closeReel, fetchPicture, fetchReel, threadReel } from "./reel.js";
 
 export function mount({ element, props, server }) {
@@ -37,7 +39,7 @@ class Timeline {
     this.film = new Film(this.part("screen"), this.part("strip"), {
       label: "Steps from noise to picture",
       onMove: () => this.#read(),
-      onPlay: (playing) => this.#showPlaying(playing),
+      onPlay: (playing) => this.transport?.playing(playing),
     });
     this.curves = new Curves(this.part("curves"), told.schedule, (stop) => this.film.go(stop));
     const open = (artwork, stop) => this.open(artwork, stop);
@@ -48,6 +50,7 @@ class Timeline {
       root.toggleAttribute("data-comparing", on);
       this.layers.rest(on);
     } });
+    this.choosing = new Choosing(root, this.part("choose").querySelector("h3"), this.compare);
     this.layers = new Layers({ film: this.film, place: this.part("heat"), prompt: this.part("prompt") });
     this.ensemble = new Ensemble(this.film, { server, onEnter: () => this.compare.leave(), open: (id) => this.#alone(id) });
     this.pulls = new Pulls(this.part("mix"), this.layers);
@@ -55,7 +58,7 @@ class Timeline {
     this.formula = new Formula(this.part("formula"), { prediction: told.schedule.prediction_type });
     this.dissolving = new Dissolving({ root, film: this.film, server, put: (reel) => this.#putDissolving(reel), watch: (group) => this.watch(group, null),
       leave: () => this.#leaveDissolving(), shown: () => this.told, onBegin: () => { this.opening = null; } });
-    this.takeaway = new Takeaway(this.part("takeaway"), () => (this.fade.valueAsNumber > 0.5 ? "latents" : "denoised"));
+    this.takeaway = new Takeaway(this.part("takeaway"), () => this.transport.layer);
     this.live = new Live({
       onNews: (job, tiles) => this.#grow(job, tiles),
       onReady: (job) => this.#grown(job),
@@ -65,8 +68,8 @@ class Timeline {
     this.pin = el("span.timeline-pin");
     this.keeping = new Keeping({ gone: this.part("gone"), usage: this.part("usage"), pin: this.pin, server,
       repaint: (group) => this.watch(group, null) });
-    this.film.onLayerKey = () => this.#layer(this.film.noise > 0.5 ? 0 : 1);
-    this.#controls();
+    this.transport = new Transport(root, this.film,
+      [this.curves.button(root), this.choosing.action, this.ensemble.button(), this.pin, this.branching.button()]);
     this.part("paint").addEventListener("click", () => goTo("prompt-to-image"));
     root.dataset.state = "empty";
   }
@@ -111,8 +114,8 @@ class Timeline {
     this.live.leave();
     this.ensemble.leave();
     this.dissolving.close();
-    this.#choose(false);
-    this.#nameLayers("What it sees", "What is there");
+    this.choosing.end();
+    this.transport.name();
     this.artwork = null;
     this.told = null;
     this.film.clear();
@@ -134,7 +137,7 @@ class Timeline {
     this.told = reel.told;
     this.dissolving.begin(reel.told);
     this.root.dataset.state = "open";
-    this.#nameLayers("In pixels", "In latents");
+    this.transport.name({ denoised: "In pixels", latents: "In latents" });
     this.film.backwards = true;
     this.curves.show(reel.told);
     this.film.name("A picture that dissolves");
@@ -150,13 +153,9 @@ class Timeline {
     else this.forget(this.artwork);
   }
 
-  #nameLayers(denoised, latents) {
-    for (const choice of this.root.querySelectorAll("[data-layer]")) choice.textContent = { denoised, latents }[choice.dataset.layer];
-  }
-
   #thumbnail(artwork) {
     const image = el("img", { src: `/artworks/${artwork.id}.png`, alt: artwork.recipe.prompt || "A picture without a prompt", loading: "lazy" });
-    return el("button.thumb", { type: "button", "data-id": artwork.id, onclick: () => (this.root.hasAttribute("data-choosing") ? this.#compare(artwork.id) : this.open(artwork.id)) }, image);
+    return el("button.thumb", { type: "button", "data-id": artwork.id, onclick: () => (this.choosing.isOn ? this.#compare(artwork.id) : this.open(artwork.id)) }, image);
   }
 
   #mark() {
@@ -355,17 +354,9 @@ class Timeline {
     if (answer.sentence) say(answer.sentence);
   }
 
-  // The next of her timelines that is clicked is laid beside the one that is shown.
-  #choose(choosing) {
-    this.root.toggleAttribute("data-choosing", choosing);
-    this.part("choose").querySelector("h3").textContent = choosing ? "Compare it with…" : "Your timelines";
-    this.choosing.setAttribute("aria-pressed", String(choosing));
-    if (choosing) this.part("choose").scrollIntoView({ block: "nearest" });
-  }
-
   async #compare(artwork) {
     this.ensemble.leave();
-    this.#choose(false);
+    this.choosing.end();
     try {
       await this.compare.enter(this.told, artwork);
     } catch (error) {
@@ -393,65 +384,6 @@ class Timeline {
     this.dissolving.moved();
     this.formula.show({ way, step, next, recipe: told.recipe });
     this.readout.show(told, film.stop, way);
-  }
-
-  #controls() {
-    const { film } = this;
-    this.play = button("Play", "play", () => film.toggle(), { bare: true, className: "quiet.play" });
-    const loop = button("Loop", "loop", () => {
-      film.loop = !film.loop;
-      loop.setAttribute("aria-pressed", String(film.loop));
-    }, { bare: true });
-    loop.setAttribute("aria-pressed", "false");
-    const speed = el("select.speed", { "aria-label": "Speed" });
-    for (const [value, name] of [[0.5, "½×"], [1, "1×"], [2, "2×"], [4, "4×"]]) {
-      speed.append(el("option", { value, selected: value === 1 }, name));
-    }
-    speed.addEventListener("change", () => { film.speed = Number(speed.value); });
-    this.part("transport").replaceChildren(this.play, speed, loop, this.curves.button(this.root), this.#comparing(), this.ensemble.button(), this.pin, this.branching.button());
-    this.root.querySelectorAll("[data-layer]").forEach((choice) => {
-      choice.addEventListener("click", () => this.#layer(choice.dataset.layer === "latents" ? 1 : 0));
-    });
-    this.fade = this.part("fade");
-    this.fade.addEventListener("input", () => {
-      film.fadeTo(Number(this.fade.value), { atOnce: true });
-      this.#showLayer(film.noise);
-    });
-    this.#showLayer(0);
-  }
-
-  #comparing() {
-    this.choosing = button("Compare with another timeline", "wipe", () => {
-      const { isOpen } = this.compare;
-      this.compare.leave();
-      if (!isOpen) this.#choose(!this.root.hasAttribute("data-choosing"));
-    }, { bare: true, className: "quiet.compare-begin" });
-    this.choosing.setAttribute("aria-pressed", "false");
-    document.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || event.defaultPrevented || !this.root.hasAttribute("data-choosing")) return;
-      event.preventDefault();
-      this.#choose(false);
-    });
-    return this.choosing;
-  }
-
-  #layer(noise) {
-    this.film.fadeTo(noise);
-    this.fade.value = String(noise);
-    this.#showLayer(noise);
-  }
-
-  #showLayer(noise) {
-    this.root.querySelectorAll("[data-layer]").forEach((choice) => {
-      choice.setAttribute("aria-pressed", String((choice.dataset.layer === "latents") === noise > 0.5));
-    });
-  }
-
-  #showPlaying(playing) {
-    const fresh = button(playing ? "Pause" : "Play", playing ? "pause" : "play", null, { bare: true });
-    this.play.replaceChildren(...fresh.childNodes);
-    this.play.setAttribute("aria-label", fresh.title);
-    this.play.title = fresh.title;
   }
 }
 

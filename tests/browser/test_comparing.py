@@ -44,7 +44,7 @@ def test_compares_runs_of_other_samplers_and_seeds(artist: Visit) -> None:
     settle(artist)
     asked = len(artist.requests)
     assert brightest(artist) > 100
-    page.get_by_role("button", name="Side by side").click()
+    page.get_by_role("button", name="Side by side", exact=True).click()
     film, other = page.locator("#timeline .film-canvas"), page.locator(".compare-canvas")
     boxes = [film.bounding_box(), other.bounding_box()]
     assert boxes[0] is not None
