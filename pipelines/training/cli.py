@@ -222,6 +222,7 @@ def evaluate(
     subject_seeds: Annotated[int, typer.Option(min=1, help="Pictures of each subject and manner.")] = 4,
     pair_seeds: Annotated[int, typer.Option(min=1, help="Pictures of each word of a pair.")] = 10,
     diversity_seeds: Annotated[int, typer.Option(min=2, help="Pictures of one prompt.")] = 8,
+    mixed_prompts: Annotated[int, typer.Option(min=1, help="Painted in mixes of two styles.")] = 100,
     judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of each judge.")] = 3000,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 64,
     sampler: Annotated[str | None, typer.Option(help="The model's own by default.")] = None,
@@ -266,7 +267,16 @@ def evaluate(
         defaults.num_inference_steps if steps is None else steps,
         defaults.guidance_scale if guidance_scale is None else guidance_scale,
     )
-    counts = Counts(pictures, prompts, subject_seeds, pair_seeds, diversity_seeds, judge_steps, batch_size)
+    counts = Counts(
+        pictures,
+        prompts,
+        subject_seeds,
+        pair_seeds,
+        diversity_seeds,
+        mixed_prompts,
+        judge_steps,
+        batch_size,
+    )
     evaluation = Evaluation(
         folder,
         data,

@@ -31,6 +31,7 @@ from pipelines.training.evaluation.metrics import (
     precision_recall,
     quantiles,
 )
+from pipelines.training.evaluation.mixing import WAYS, halves_of, mix_of, plan_pairs_of_styles, spearman
 from pipelines.training.evaluation.network import look, two_views
 from pipelines.training.evaluation.palette import palette_likeness, palette_words
 from pipelines.training.evaluation.prompts import (
@@ -137,6 +138,30 @@ def test_contrastive_loss_takes_equal_captions_for_one() -> None:
     assert loss.item() == pytest.approx(2 / 3 * math.log(2), abs=1e-4)
 
 
+def test_spearman_of_rising_falling_and_equal_values() -> None:
+    assert spearman([0.1, 0.2, 0.9, 3.0]) == pytest.approx(1)
+    assert spearman([3, 2, 1]) == pytest.approx(-1)
+    assert spearman([2, 2, 2]) == 0
+    # Ranks 0, 1.5, 1.5, 3 against 0, 1, 2, 3.
+    assert spearman([1, 5, 5, 9]) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
+
+
+def test_mixes_give_a_style_the_weight_that_is_measured() -> None:
+    (pair,) = plan_pairs_of_styles(["a pier"], ["baroque", "ukiyo-e"], 1)
+    for way in WAYS:
+        alone, shared, without = (mix_of(pair, way, weight) for weight in (1.0, 0.5, 0.0))
+        assert [style.name for style in alone.felt] == [pair.one]
+        assert {style.name for style in shared.felt} == {"baroque", "ukiyo-e"}
+        assert [style.name for style in without.felt] == [pair.other]
+    assert [style.at(progress) for style in mix_of(pair, "time", 0.5).styles for progress in (0, 1)] == [
+        1,
+        0,
+        0,
+        1,
+    ]
+    assert all(style.region for style in halves_of(pair).styles)
+
+
 def test_views_are_the_two_ends_and_looks_keep_their_order() -> None:
     wide = torch.zeros(1, 160, 224, 3, dtype=torch.uint8)
     wide[:, :, 200:] = 255
@@ -232,7 +257,8 @@ def test_whole_evaluation_writes_finite_figures_and_keeps_its_judges(
     output = tmp_path / "run"
     arguments = ["evaluate", "--data", str(pack), "--output", str(output), "--model", str(model),
                  "--size", "toy", "--pictures", "12", "--prompts", "4", "--subject-seeds", "1",
-                 "--pair-seeds", "2", "--diversity-seeds", "2", "--judge-steps", "3", "--steps", "2",
+                 "--pair-seeds", "2", "--diversity-seeds", "2", "--mixed-prompts", "2",
+                 "--judge-steps", "3", "--steps", "2",
                  "--batch-size", "6", "--workers", "1", "--prompts-file", str(prompts)]  # fmt: skip
     runner = CliRunner()
     result = runner.invoke(train_app, arguments, catch_exceptions=False)
@@ -244,7 +270,7 @@ def test_whole_evaluation_writes_finite_figures_and_keeps_its_judges(
     assert len(report["revision"]) == 64
     figures = report["results"]
     assert {"autoencoder", "style", "genre", "palette", "frechet", "memorisation", "subjects", "word pairs",
-            "diversity"} == figures.keys()  # fmt: skip
+            "diversity", "mixing"} == figures.keys()  # fmt: skip
     missing = {
         f"{section}: {name}"
         for section, values in figures.items()
@@ -257,6 +283,8 @@ def test_whole_evaluation_writes_finite_figures_and_keeps_its_judges(
     assert figures["word pairs"]["words in no caption"] == 1
     assert figures["word pairs"]["trials"] == 4
     assert figures["subjects"]["real held-out, pictures and subjects"] > 0
+    assert figures["mixing"]["prompts"] == 2
+    assert all(abs(figures["mixing"][f"{way}, Spearman of the mean"]) <= 1 for way in WAYS)
 
     again = runner.invoke(train_app, arguments, catch_exceptions=False)
     assert again.exit_code == 0

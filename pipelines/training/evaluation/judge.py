@@ -76,6 +76,12 @@ def judge_pictures(judge: Judge, images: Sequence[torch.Tensor], device: torch.d
     )
 
 
+def style_probabilities(judge: Judge, images: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
+    """How likely a judge finds each of its styles in pictures as `judge_pictures` takes them: (N, styles)."""
+    first = judge.features.out_features
+    return look(judge, images, device)[:, first : first + len(judge.styles)].softmax(1)
+
+
 def agreement(judged: Sequence[str], wanted: Sequence[str]) -> float:
     """The share of pictures judged to be what was wanted, of those where something was; NaN without any."""
     hits = [mine == theirs for mine, theirs in zip(judged, wanted, strict=True) if theirs]
