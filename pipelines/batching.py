@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -59,21 +59,25 @@ class StepBatcher:
             run.close()
 
     @torch.inference_mode()
-    def tick(self) -> list[tuple[Hashable, Frame | Finished | Failed]]:
-        """Advance every run by one model call and return what each came to, in the order they joined."""
+    def tick(self, resting: Collection[Hashable] = ()) -> list[tuple[Hashable, Frame | Finished | Failed]]:
+        """Advance every run but the resting ones by one model call.
+
+        Returns:
+            What each came to, in the order they joined.
+        """
         events: list[tuple[Hashable, Frame | Finished | Failed]] = []
-        for key in list(self._runs):
+        for key in [key for key in self._runs if key not in resting]:
             if key not in self._asking:
                 self._advance(key, None, events)
-        for keys in self._groups():
+        for keys in self._groups({key: rows for key, rows in self._asking.items() if key not in resting}):
             self._predict(keys, events)
         return events
 
-    def _groups(self) -> list[list[Hashable]]:
+    def _groups(self, asking: dict[Hashable, Rows]) -> list[list[Hashable]]:
         if not self._merge:
-            return [[key] for key in self._asking]
-        kind = {key: (rows.adapter, tuple(rows.latents.shape[1:])) for key, rows in self._asking.items()}
-        in_order = sorted(self._asking, key=lambda key: kind[key])
+            return [[key] for key in asking]
+        kind = {key: (rows.adapter, tuple(rows.latents.shape[1:])) for key, rows in asking.items()}
+        in_order = sorted(asking, key=lambda key: kind[key])
         alike = (list(keys) for _, keys in groupby(in_order, key=lambda key: kind[key]))
         return [part for keys in alike for part in _parts(keys, self._at_once or len(keys))]
 

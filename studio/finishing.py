@@ -6,7 +6,7 @@ import base64
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,7 @@ class Finisher:
         self._work = threading.Condition()
         self._waiting: dict[str, _Canvas] = {}
         self._dropped: deque[str] = deque()
+        self._soon: dict[Hashable, Callable[[StableDiffusion], None]] = {}
         self._sheets: deque[_Drawing] = deque()
         self._drawing: set[str] = set()
         self._model: StableDiffusion | None = None
@@ -159,6 +160,12 @@ class Finisher:
                 self._dropped.append(job_id)
                 self._work.notify_all()
 
+    def soon(self, key: Hashable, work: Callable[[StableDiffusion], None]) -> None:
+        """Do some work with the model before anything else; what waits under the same key is passed over."""
+        with self._work:
+            self._soon[key] = work
+            self._work.notify_all()
+
     # The thread
 
     def _finish_forever(self) -> None:
@@ -168,14 +175,17 @@ class Finisher:
         with torch.inference_mode():
             while True:
                 with self._work:
-                    while not (self._closing or self._dropped or self._next() or self._may_draw_sheets()):
+                    while not (self._closing or self._soon or self._dropped or self._may_turn()):
                         self._work.wait()
                     if self._closing:
                         return
+                    work = self._soon.pop(next(iter(self._soon))) if self._soon else None
                     canvas = self._next()
                     draw_sheets = self._may_draw_sheets() or live_turns >= _LIVE_TURNS
                 try:
                     self._clear_dropped()
+                    if work is not None and self._model is not None:
+                        work(self._model)
                     if canvas is not None:
                         self._live_turn(canvas)
                         live_turns += 1
@@ -184,6 +194,9 @@ class Finisher:
                         live_turns = 0
                 except Exception:
                     log.exception("the finisher goes on")
+
+    def _may_turn(self) -> bool:
+        return self._next() is not None or self._may_draw_sheets()
 
     def _may_draw_sheets(self) -> bool:
         return bool(self._sheets) and not self._waiting

@@ -23,6 +23,7 @@ from studio.artists import COOKIE, COOKIE_AGE_S, GUEST_ID, Artist
 from studio.gallery import NotHers, is_id
 from studio.jobs import Job
 from studio.sentences import sentence_for
+from studio.sketching import add_sketching
 from studio.sources import KeptSource
 from studio.studio import Studio
 
@@ -60,6 +61,7 @@ def create_app(studio: Studio) -> FastAPI:
     _add_jobs(app, studio)
     _add_pictures(app, studio)
     _add_sources(app, studio)
+    add_sketching(app, studio)
     for folder in _SERVED_ASSETS:
         app.mount(f"/atelier/{folder}", _Assets(directory=ASSETS / folder, check_dir=False))
     _add_health(app, studio)

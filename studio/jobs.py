@@ -305,6 +305,11 @@ class Jobs:
                 del self._jobs[job.id]
                 self._settled_at.pop(job.id, None)
 
+    def nudge(self) -> None:
+        """Wake the threads that wait: there is work for them that is no job."""
+        with self._changed:
+            self._tell(set())
+
     @property
     def news(self) -> int:
         """How many changes there have been."""

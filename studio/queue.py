@@ -14,6 +14,7 @@ from pipelines.recipe import BadInput, Recipe
 from studio.finishing import Finisher
 from studio.jobs import Job, Jobs
 from studio.sentences import sentence_for
+from studio.sketches import Sketch, Sketches
 from studio.sources import Sources
 
 if TYPE_CHECKING:
@@ -50,10 +51,18 @@ class JobQueue:
     """
 
     def __init__(
-        self, jobs: Jobs, finisher: Finisher, sources: Sources, folder: ModelFolder, *, runs_per_artist: int
+        self,
+        jobs: Jobs,
+        finisher: Finisher,
+        sources: Sources,
+        sketches: Sketches,
+        folder: ModelFolder,
+        *,
+        runs_per_artist: int,
     ) -> None:
         self._jobs = jobs
         self._finisher = finisher
+        self._sketches = sketches
         self._sources = sources
         self._folder = folder
         self._runs_per_artist = runs_per_artist
@@ -80,6 +89,7 @@ class JobQueue:
                 news = self._jobs.news
                 for job in self._jobs.in_state("queued"):
                     self._jobs.fail(job.id, self.model_state.sentence)
+                self._sketches.fail_all(self.model_state.sentence)
                 self._tidy()
                 self._jobs.wait(news, _IDLE_S)
             return
@@ -92,6 +102,7 @@ class JobQueue:
                 for job_id in self._painting:
                     self._fail(job_id, error)
                 self._painting.clear()
+                self._sketches.fail_all(sentence_for(error))
 
     def _load(self) -> StableDiffusion | None:
         try:
@@ -124,10 +135,14 @@ class JobQueue:
                 self._tidy()
                 self._release_ended(batcher)
                 self._admit(model, batcher)
-                if not self._painting:
+                self._sketches.join(model, batcher)
+                if len(batcher) == 0:
                     self._jobs.wait(news, _IDLE_S)
                     continue
-                for key, event in batcher.tick():
+                for key, event in batcher.tick(self._resting()):
+                    if isinstance(key, Sketch):
+                        self._sketches.came(key, event)
+                        continue
                     job_id = str(key)
                     match event:
                         case Finished(latents):
@@ -140,6 +155,11 @@ class JobQueue:
                         case frame:
                             self._jobs.stepped(job_id, frame.step + 1, frame.steps)
                             self._finisher.frame(job_id, frame)
+
+    def _resting(self) -> set[str]:
+        """Choose the pictures that rest: those of artists whose sketch is being drawn."""
+        artists = self._sketches.artists
+        return {job.id for job in self._painting.values() if job.artist_id in artists}
 
     def _release_ended(self, batcher: StepBatcher) -> None:
         """Let go of runs whose job was cancelled or failed since the last step."""

@@ -40,6 +40,7 @@ class StudioServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the open streams, which would never end by themselves, then stop."""
+        self._studio.sketches.close()
         self._studio.jobs.close()
         await super().shutdown(sockets)
         self._studio.close()

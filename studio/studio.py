@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pipelines.models.find import find_model
-from pipelines.recipe import MAX_SEED, BadInput, Recipe
+from pipelines.recipe import MAX_SEED, BadInput, Recipe, make_recipe
 from studio.artists import Artists
 from studio.dissolving import describe_dissolving
 from studio.export import Export, check_export, read_reel
@@ -25,6 +25,7 @@ from studio.queue import JobQueue, ModelState
 from studio.rebuild import open_index
 from studio.sentences import refusing_when_full
 from studio.settings import Settings
+from studio.sketches import Sketch, Sketches
 from studio.sources import Sources
 from studio.storage import Storage
 from studio.timelines import LAYERS, Layer
@@ -71,10 +72,12 @@ class Studio:
             self.storage = Storage(self._index, self._data, budget_bytes=settings.timeline_budget_bytes)
             self._finisher = Finisher(self.jobs, self.gallery, self.storage, self._data)
             self._layers = Layers(self.ready_model)
+            self.sketches = Sketches(self._finisher, self.jobs.nudge)
             self.queue = JobQueue(
                 self.jobs,
                 self._finisher,
                 self.sources,
+                self.sketches,
                 self.folder,
                 runs_per_artist=settings.runs_per_artist,
             )
@@ -107,6 +110,7 @@ class Studio:
 
     def close(self) -> None:
         """Stop painting between two steps; unfinished jobs come again at the next start."""
+        self.sketches.close()
         self.jobs.close()
         self.queue.close()
         self._finisher.close()
@@ -137,6 +141,19 @@ class Studio:
             self.folder.check_sampler(recipe.sampler)
             self.sources.check(recipe, artist_id)
         return self.jobs.add(artist_id, recipes)
+
+    def sketch(self, artist_id: str, wake: Callable[[], None], **fields: object) -> Sketch:
+        """Begin a sketch of a recipe's fields, at the pace of the model's companion.
+
+        Raises:
+            BadInput: with the sentence for the artist; also where the model has no companion.
+        """
+        folder = self.folder
+        if folder.companion is None:
+            raise BadInput(f"{folder.name} has no few-step weights beside it to sketch with.", "model")
+        pace = folder.companion.pace.model_dump()
+        recipe = make_recipe(model=folder.name, model_revision=folder.revision, **pace, **fields)
+        return self.sketches.ask(artist_id, recipe, wake)
 
     def cancel(self, artist_id: str, group: str) -> None:
         """Cancel what has not ended of an artist's group.
