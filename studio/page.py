@@ -25,6 +25,7 @@ _STYLES = (
     "ground",
     "fields",
     "stage",
+    "sketching",
     "blend",
     "film",
     "timeline",

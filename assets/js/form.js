@@ -3,10 +3,11 @@
 import { el, isTyping } from "./dom.js";
 import { hear, tell } from "./desk.js";
 import { cards } from "./examples.js";
+import { asSketched } from "./sketching.js";
 
 const REMEMBERED = "atelier.form";
 // The order in which studio/tabs/prompt_to_image.py hands the fields over.
-const FIELDS = [
+export const FIELDS = [
   "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "sampler", "seed", "pictures",
 ];
 let offered = {};
@@ -41,8 +42,12 @@ export function taken(...current) {
 
 // Called by Gradio as the artist paints: the form is as she left it when she comes back.
 export function remember(...values) {
+  rememberForm(values);
+  return asSketched(values);
+}
+
+export function rememberForm(values) {
   localStorage.setItem(REMEMBERED, JSON.stringify(Object.fromEntries(FIELDS.map((name, i) => [name, values[i]]))));
-  return values;
 }
 
 export function sizeOf(formats, name, width, height) {

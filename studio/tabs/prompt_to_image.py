@@ -12,6 +12,7 @@ from pipelines.recipe import MAX_PICTURES, MAX_SEED, BadInput, Recipe, make_reci
 from studio.components.form import companion
 from studio.components.identity import named_artist_of
 from studio.components.script import Message
+from studio.components.sketching import sketch_what_is_typed, sketching
 from studio.components.stage import stage
 from studio.tabs.examples import read_examples
 
@@ -37,6 +38,8 @@ def build(studio: Studio) -> None:
                 elem_id="field-prompt",
             )
             beside_form = companion(examples)
+            if folder.companion is not None:
+                sketching(studio, folder.companion)
             negative_prompt = gr.Textbox(
                 label="Negative prompt",
                 lines=1,
@@ -93,6 +96,8 @@ def build(studio: Studio) -> None:
             return gr.skip(), {"sentence": str(error), "field": error.field, "at": time.time()}
         return {"group": group}, {"sentence": "", "field": "", "at": time.time()}
 
+    if folder.companion is not None:
+        sketch_what_is_typed(folder, folder.companion, fields)
     js = f"async (...values) => (await import('{_FORM_JS}')).%s"
     known_formats = json.dumps(formats)
     every = list(fields.values())
