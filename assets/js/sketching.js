@@ -85,6 +85,7 @@ class Sketching {
   ask(wanted) {
     clearTimeout(this.pause);
     this.source?.close();
+    this.handed = false;
     this.word.textContent = "";
     if (!wanted.prompt.trim()) return this.hide();
     const source = new EventSource(`/sketch?${new URLSearchParams(wanted)}`);
@@ -122,8 +123,8 @@ class Sketching {
   #build() {
     if (this.stage) return;
     this.stage = document.querySelector("#stage .stage");
-    this.canvas = el("div.sketch-canvas", { onclick: () => this.#enlarge() });
-    this.status = el("p.stage-status.sketch-status", { role: "status" });
+    this.canvas = el("div.sketch-canvas", { title: "The sketch of what is written now", onclick: () => this.#enlarge() });
+    this.status = el("p.sketch-status", { role: "status" });
     const another = button("Another", "loop", () => this.another());
     another.title = "Sketch it from other noise";
     const keep = button("Keep this sketch", "save", () => this.keep());
@@ -137,7 +138,7 @@ class Sketching {
     // The picture that is painted now takes the sketch's place with its first step.
     new MutationObserver(() => {
       if (this.handed && /^(Step|Finished|\d)/.test(this.stage.querySelector(".stage-status").textContent)) this.hide();
-    }).observe(this.stage.querySelector(".stage-bar .stage-status"), { childList: true, characterData: true, subtree: true });
+    }).observe(this.stage.querySelector(".stage-status"), { childList: true, characterData: true, subtree: true });
   }
 
   #enlarge() {
@@ -152,6 +153,7 @@ class Sketching {
     if (!this.stage) return;
     delete this.stage.dataset.sketch;
     this.canvas.replaceChildren();
+    this.status.textContent = "";
   }
 
   another() {
@@ -182,8 +184,7 @@ class Sketching {
     this.source?.close();
     this.handed = true;
     const at = FIELDS.indexOf("seed");
-    const seed = this.stage?.dataset.sketch && values[at] === DRAWS_ONE ? this.seed : values[at];
     this.seed = null;
-    return values.with(at, seed ?? DRAWS_ONE);
+    return this.stage?.dataset.sketch && values[at] === DRAWS_ONE ? values.with(at, this.recipe.seed) : values;
   }
 }

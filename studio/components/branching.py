@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from studio.studio import Studio
 
 # What a branch may do otherwise than the picture it leaves.
-_CHANGES = ("prompt", "negative_prompt", "guidance_scale", "sampler", "seed")
+_CHANGES = ("prompt", "negative_prompt", "guidance_scale", "sampler", "num_inference_steps", "seed")
 
 
 def branching_samplers(folder: ModelFolder) -> list[str]:
@@ -33,7 +33,8 @@ def branching(studio: Studio) -> list[ServerFunction]:
         try:
             artist = named_artist_of(studio, request)
             parent = studio.gallery.get(str(message.get("artwork", "")), artist.id).recipe
-            group = studio.submit(artist.id, [branch_of(parent, message)])
+            pace = pace_of(studio.folder, parent, message)
+            group = studio.submit(artist.id, [branch_of(parent, message | pace)])
         except BadInput as error:
             return {"sentence": str(error), "field": error.field}
         except LookupError as error:
@@ -67,6 +68,18 @@ def branch_of(parent: Recipe, message: Message) -> Recipe:
         raise BadInput("Choose the step of this picture that the branch leaves.", "branch")
     changed = {name: message[name] for name in _CHANGES if name in message}
     return make_recipe(**{**dict(parent), **changed, "branch": Branch(parent=parent, step=step)})
+
+
+def pace_of(folder: ModelFolder, parent: Recipe, message: Message) -> Message:
+    """Say what else changes where a branch goes on with other weights: steps, guidance if not by hand."""
+    sampler = str(message.get("sampler", parent.sampler))
+    if sampler not in folder.samplers or SAMPLERS[sampler].adapter == SAMPLERS[parent.sampler].adapter:
+        return {}
+    pace = folder.defaults_for(sampler)
+    asked = str(message.get("guidance_scale", parent.guidance_scale)).strip()
+    by_hand = asked not in (str(parent.guidance_scale), f"{parent.guidance_scale:g}")
+    guidance: Message = {} if by_hand else {"guidance_scale": pace.guidance_scale}
+    return {"num_inference_steps": pace.num_inference_steps, **guidance}
 
 
 def describe_family(members: list[Artwork], artist_id: str) -> list[Message]:

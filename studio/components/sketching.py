@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MARKUP = """
 <div class="live">
   <label class="live-switch" title="Sketch what is written, while it is written">
-    <input type="checkbox" role="switch"><span class="live-track" aria-hidden="true"></span>Live
+    <input type="checkbox" role="switch"><span class="live-track" aria-hidden="true"></span>Live sketch
   </label>
   <p class="live-word" role="status"></p>
 </div>

@@ -31,15 +31,15 @@ class House:
 
 
 @contextmanager
-def open_house(folder: Path) -> Generator[House]:
+def open_house(folder: Path, model: str = MODEL) -> Generator[House]:
     """Start `python app.py` on a free port with its data in `folder`, and stop it at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "app.py", "--port", str(port), "--data-dir", str(folder / "data")]
-    if MODEL:
-        command += ["--model", MODEL]
+    if model:
+        command += ["--model", model]
     log = folder / "studio.log"
     with log.open("wb") as output:
         begun = time.monotonic()

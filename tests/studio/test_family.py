@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from pipelines.recipe import BadInput, Branch, Recipe, make_recipe
-from studio.components.branching import branch_of, branching_samplers, describe_family
+from studio.components.branching import branch_of, branching_samplers, describe_family, pace_of
+from studio.components.script import Message
 from studio.gallery import NotHers
 from studio.studio import Studio
 from tests.studio.conftest import paint_one, wait_for_end
@@ -93,3 +94,17 @@ def a_recipe(studio: Studio) -> Recipe:
         num_inference_steps=STEPS,
         guidance_scale=5.0,
     )
+
+
+def test_a_branch_goes_on_at_the_pace_of_its_weights(studio: Studio) -> None:
+    """The full model goes on from a sketch with all its steps, and the companion with its few."""
+    folder = studio.folder
+    full = a_recipe(studio)
+    assert pace_of(folder, full, {"prompt": "a dog", "sampler": "Euler"}) == {}
+    few: Message = {"num_inference_steps": 4, "guidance_scale": 1.0}
+    typed: Message = {"step": 1, "sampler": "LCM", "guidance_scale": f"{full.guidance_scale:g}"}
+    assert pace_of(folder, full, typed) == few
+    sketch = branch_of(full, typed | few)
+    assert (sketch.num_inference_steps, sketch.guidance_scale) == (4, 1.0)
+    back = pace_of(folder, sketch, {"sampler": "DPM++ 2M", "guidance_scale": "9"})
+    assert back == {"num_inference_steps": folder.defaults.num_inference_steps}

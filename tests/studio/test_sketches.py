@@ -13,6 +13,7 @@ from torch import Tensor
 from pipelines.denoising import Rows
 from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import BadInput
+from studio.page import build_page
 from studio.sketches import Sketch
 from studio.studio import Studio
 from tests.studio.conftest import browser, paint_one, read_events, served, wait_until
@@ -62,6 +63,7 @@ def test_a_sketch_is_shown_and_not_kept(studio: Studio) -> None:
 
 def test_the_newest_wins_and_the_others_cost_nothing(open_studio: OpenStudio, calls: Calls) -> None:
     studio = open_studio(start=False)
+    assert "sketching" in ids_on_page(studio)
     berthe = studio.artists.create("Berthe")
     asked = [sketch(studio, berthe.id, prompt="a boat"[:length]) for length in range(1, 7)]
     assert [one.look.state for one in asked] == ["gone"] * 5 + ["queued"]
@@ -79,9 +81,12 @@ def test_the_newest_wins_and_the_others_cost_nothing(open_studio: OpenStudio, ca
 def test_nobody_else_waits_longer_for_a_step(studio: Studio, calls: Calls) -> None:
     """Berthe's own picture rests while her sketch is drawn: Edgar's goes on every second call, as before."""
     berthe, edgar = studio.artists.create("Berthe"), studio.artists.create("Edgar")
-    long = {"num_inference_steps": 40, "guidance_scale": 1.0}
-    hers = studio.submit(berthe.id, [recipe_for(studio, width=64, **long)])
-    his = studio.submit(edgar.id, [recipe_for(studio, width=128, **long)])
+
+    def submit(artist_id: str, width: int) -> str:
+        long = recipe_for(studio, width=width, num_inference_steps=40, guidance_scale=1.0)
+        return studio.submit(artist_id, [long])
+
+    hers, his = submit(berthe.id, 64), submit(edgar.id, 128)
     wait_until(lambda: studio.jobs.live(hers)[0].step > 2 and studio.jobs.live(his)[0].step > 2)
     asked = sketch(studio, berthe.id, width="96")
     wait_until(lambda: asked.look.ended)
@@ -131,5 +136,10 @@ def test_without_a_companion_there_are_no_sketches(tmp_path: Path, open_studio: 
         sketch(studio, berthe.id)
     with pytest.raises(BadInput, match="few-step weights of its own, and alone has none"):
         studio.submit(berthe.id, [recipe_for(studio, sampler="LCM")])
+    assert "sketching" not in ids_on_page(studio)
     with served(studio) as address, browser(address, "Berthe") as client:
         assert client.get("/sketch", params=FIELDS).status_code == 404
+
+
+def ids_on_page(studio: Studio) -> set[str | None]:
+    return {getattr(block, "elem_id", None) for block in build_page(studio).blocks.values()}
