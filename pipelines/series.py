@@ -96,7 +96,12 @@ def grid(recipe: Recipe, across: Axis, down: Axis) -> list[Cell]:
             "grid",
         )
     return [
-        Cell(_varied(_varied(recipe, down, y), across, x), f"{x} · {y}", row, column)
+        Cell(
+            _varied(_varied(recipe, down, y), across, x),
+            f"{_value_label(across, x)} · {_value_label(down, y)}",
+            row,
+            column,
+        )
         for row, y in enumerate(down.values)
         for column, x in enumerate(across.values)
     ]
@@ -113,6 +118,21 @@ def read_axis(kind: str, values: str, style: str = "") -> Axis:
     if known is None:
         raise BadInput(f"A grid varies {', '.join(KINDS)}, not {kind}.", "grid")
     return Axis(known, tuple(value.strip() for value in values.split(",") if value.strip()), style)
+
+
+def _value_label(axis: Axis, value: str) -> str:
+    """Name a value so that it can be told from the other axis's."""
+    match axis.kind:
+        case "weight":
+            return f"{axis.style} {value}"
+        case "guidance_scale":
+            return f"guidance {value}"
+        case "seed":
+            return f"seed {value}"
+        case "num_inference_steps":
+            return f"{value} steps"
+        case "sampler" | "prompt":
+            return value
 
 
 def _label(styles: Sequence[MixedStyle], parts: Sequence[float]) -> str:

@@ -64,6 +64,20 @@ def take(visiting: Visit) -> None:
     keep(page, "gallery")
 
 
+def take_blending(visiting: Visit) -> None:
+    """Paint a strip from one style to another, and keep a picture of the tab."""
+    page = visiting.page
+    page.get_by_role("tab", name="Style blending").click()
+    page.locator("#blend-stage .idea").first.click()
+    page.get_by_role("button", name="Strip").click()
+    page.locator(".mixing-paint").click()
+    finished = page.locator("#blend-stage .stage-status")
+    expect(finished).to_have_text("7 pictures finished", timeout=4 * PATIENCE_MS)
+    page.mouse.move(700, 90)
+    page.wait_for_timeout(5000)  # what was said has faded
+    keep(page, "style_blending")
+
+
 def main() -> None:
     """Open a studio of its own, and a browser."""
     SHOTS.mkdir(exist_ok=True)
@@ -74,6 +88,7 @@ def main() -> None:
         browser = launch(playwright, executable)
         with open_house(Path(folder)) as house, visit(browser, house) as visiting:
             take(visiting)
+            take_blending(visiting)
         browser.close()
 
 

@@ -44,6 +44,7 @@ def test_a_grid_varies_two_things() -> None:
     assert [(cell.row, cell.column) for cell in cells] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert weights(cells[4].recipe) == [1, 0.5]
     assert cells[4].recipe.guidance_scale == 5
+    assert cells[4].label == "ukiyo-e 0.5 · guidance 5"
     seeds = grid(recipe, read_axis("seed", "7,8"), read_axis("sampler", "Euler"))
     assert [(cell.recipe.seed, cell.recipe.sampler) for cell in seeds] == [(7, "Euler"), (8, "Euler")]
     words = grid(recipe, read_axis("prompt", "harbour, wood"), read_axis("num_inference_steps", "4"))
