@@ -362,6 +362,12 @@ class Jobs:
                 del self._watches[watch]
 
     @property
+    def in_memory(self) -> int:
+        """How many jobs have not been let go of yet."""
+        with self._changed:
+            return len(self._jobs)
+
+    @property
     def watched(self) -> int:
         """How many coroutines watch."""
         with self._changed:

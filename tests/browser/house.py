@@ -127,12 +127,11 @@ class Visit:
         """The line under the stage that says how far the picture is."""
         return self.page.locator("#stage .stage-status")
 
-    def wait_until_finished(self) -> None:
+    def wait_until_finished(self, timeout_ms: float = PATIENCE_MS) -> None:
         """Wait for the picture on the stage and its timeline."""
-        expect(self.status).to_have_text("Finished", timeout=PATIENCE_MS)
-        expect(self.page.locator("#stage").get_by_role("button", name="Open timeline")).to_be_enabled(
-            timeout=PATIENCE_MS
-        )
+        expect(self.status).to_have_text("Finished", timeout=timeout_ms)
+        drawn = self.page.locator("#stage").get_by_role("button", name="Open timeline")
+        expect(drawn).to_be_enabled(timeout=timeout_ms)
 
     def pixels(self, tab: str) -> str:
         """Return what the canvas of a tab ("stage" or "timeline") shows now, as a data URL."""
