@@ -16,13 +16,13 @@ from pipelines.recipe import SAMPLER_NAMES, Recipe
 from tests.pipelines.test_denoising import recipe_of
 
 RUNS = 32
-MOST_STEPS, LAST_TO_JOIN = 8, 9
+MOST_STEPS, LAST_TO_JOIN = 6, 6
 
 
-def any_recipe(model: StableDiffusion, chance: random.Random) -> Recipe:
+def any_recipe(model: StableDiffusion, sampler: str, chance: random.Random) -> Recipe:
     return recipe_of(
         model,
-        sampler=chance.choice(SAMPLER_NAMES),
+        sampler=sampler,
         num_inference_steps=chance.randint(1, MOST_STEPS),
         guidance_scale=chance.choice((1.0, 2.5, 7.0)),
         prompt=chance.choice(("", "a cat", "a harbour, moonlight")),
@@ -35,8 +35,9 @@ def any_recipe(model: StableDiffusion, chance: random.Random) -> Recipe:
 def test_runs_of_any_kind_joining_at_any_time_are_what_they_are_alone(tiny: StableDiffusion) -> None:
     """On the CPU in float32, bit for bit."""
     chance = random.Random(20261123)
-    recipes = [any_recipe(tiny, chance) for _ in range(RUNS)]
-    assert {recipe.sampler for recipe in recipes} == set(SAMPLER_NAMES)
+    samplers = [SAMPLER_NAMES[run % len(SAMPLER_NAMES)] for run in range(RUNS)]
+    chance.shuffle(samplers)
+    recipes = [any_recipe(tiny, sampler, chance) for sampler in samplers]
     joining: defaultdict[int, list[int]] = defaultdict(list)
     for run in range(RUNS):
         joining[chance.randint(0, LAST_TO_JOIN)].append(run)
