@@ -76,7 +76,7 @@ def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moon
         ways: dict[str, Callable[[], object]] = {
             "plain": plain_diffusers(folder, recipe, studio.device, plain_dtype),
             "picture": lambda: _picture(same, recipe),
-            "picture, timeline kept": lambda: costs.append(_kept(same, recipe, Path(scratch))),
+            "picture, timeline kept": lambda: costs.append(painted_and_kept(same, recipe, Path(scratch))),
         }
         as_studio = same if studio.dtype == plain_dtype else load_model(folder, studio)
         if as_studio is not same:
@@ -139,7 +139,7 @@ def _picture(
     return to_images(model.decode(paint(model, recipe, on_frame)))
 
 
-def _kept(model: StableDiffusion, recipe: Recipe, folder: Path) -> float:
+def painted_and_kept(model: StableDiffusion, recipe: Recipe, folder: Path) -> float:
     """Paint and keep the timeline; return the share of time that keeping it took."""
     writer = TimelineWriter(folder, recipe)
     kept_s = 0.0

@@ -1,7 +1,7 @@
 // Two pictures on one scrubber, step by step: the other one lies over the film behind a divider that wipes, or stands
 // beside it, or only what differs is shown.
 
-import { button, el } from "./dom.js";
+import { button, el, write } from "./dom.js";
 import { closeReel, fetchReel } from "./reel.js";
 
 const KEY_SHARE = 0.02;
@@ -86,10 +86,10 @@ export class Compare {
     const { told } = reel;
     const stop = this.partner[film.stop] ?? told.count;
     const context = canvas.getContext("2d");
-    context.imageSmoothingQuality = "high";
+    context.imageSmoothingQuality = film.quality;
     const at = (step, count, name) => (step >= count ? `Finished · ${name}` : `Step ${step + 1} · ${name}`);
-    tell(this.left, this.way === "difference" ? "What differs, twice as bright" : at(film.stop, film.steps, this.name));
-    tell(this.right, at(stop, told.count, this.otherName));
+    write(this.left, this.way === "difference" ? "What differs, twice as bright" : at(film.stop, film.steps, this.name));
+    write(this.right, at(stop, told.count, this.otherName));
     if (stop === told.count) context.drawImage(reel.picture, 0, 0, canvas.width, canvas.height);
     else this.#drawStep(context, stop);
     if (this.way === "difference") this.#subtract(context);
@@ -155,10 +155,6 @@ export class Compare {
       this.film.strip.focus({ preventScroll: true });
     });
   }
-}
-
-function tell(line, words) {
-  if (line.textContent !== words) line.textContent = words;
 }
 
 // How two recipes are called beside each other: by their prompts, or by what else is not the same.

@@ -79,6 +79,11 @@ export function blobOf(dataURL) {
   return new Blob([bytes], { type: head.slice(5, head.indexOf(";")) });
 }
 
+// Text that is the same already is left alone: while scrubbing, to write it again would lay the page out again.
+export function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
 export function isTyping(target) {
   return target instanceof Element && target.closest("input, textarea, select, [contenteditable=true]") !== null;
 }

@@ -165,7 +165,7 @@ export class Ensemble {
     const { film } = this;
     for (const { canvas, roll } of this.cells.values()) {
       const position = film.steps ? (film.position * roll.steps) / film.steps : 0;
-      drawRoll(canvas.getContext("2d"), roll, position, film.noise);
+      drawRoll(canvas.getContext("2d"), roll, position, film.noise, film.quality);
     }
   }
 }

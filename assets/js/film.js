@@ -215,9 +215,14 @@ export class Film {
     }
   }
 
+  // Without a GPU, to enlarge well takes longer than a frame lasts: what moves is drawn quickly, what rests well.
+  get quality() {
+    return this.dragging || this.playing || this.fade ? "low" : "high";
+  }
+
   #drawScreen() {
     const context = this.canvas.getContext("2d");
-    const { below, share } = drawRoll(context, this, this.position, this.noise);
+    const { below, share } = drawRoll(context, this, this.position, this.noise, this.quality);
     this.#drawHeat(context, below, share);
     this.onDraw?.();
   }

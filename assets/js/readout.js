@@ -1,9 +1,12 @@
 // The quiet read-out: what this step is, in numbers and in words.
 
+import { write } from "./dom.js";
+
 export class Readout {
   // `root` is the timeline's element.
   constructor(root) {
-    this.part = (name) => root.querySelector(`.timeline-${name}`);
+    const names = ["noise", "sigma", "timestep", "pull"].flatMap((name) => [`${name}-value`, `${name}-words`]);
+    this.parts = Object.fromEntries([...names, "noise-bar", "pull-bar", "place"].map((name) => [name, root.querySelector(`.timeline-${name}`)]));
   }
 
   // `told` as `GET /timelines/{id}` tells a timeline; `way` is "there" while a picture dissolves and "back" otherwise.
@@ -11,7 +14,7 @@ export class Readout {
     const step = told.steps[stop];
     const finished = stop >= told.count;
     const whole = way === "there" ? "The picture itself" : "The finished picture";
-    this.part("place").textContent = finished ? whole : `Step ${stop + 1} of ${told.count}`;
+    write(this.parts.place, finished ? whole : `Step ${stop + 1} of ${told.count}`);
     if (!step && !finished) {
       for (const name of ["noise", "sigma", "timestep", "pull"]) this.#set(name, "–", "Its numbers are on their way.");
       this.#fill(1, 0);
@@ -35,13 +38,13 @@ export class Readout {
   }
 
   #set(name, value, words) {
-    this.part(`${name}-value`).textContent = value;
-    this.part(`${name}-words`).textContent = words;
+    write(this.parts[`${name}-value`], value);
+    write(this.parts[`${name}-words`], words);
   }
 
   #fill(noise, pull) {
-    this.part("noise-bar").value = noise;
-    this.part("pull-bar").value = pull;
+    this.parts["noise-bar"].value = noise;
+    this.parts["pull-bar"].value = pull;
   }
 }
 

@@ -21,10 +21,11 @@ export function tilesAt({ layers, picture, steps }, stop) {
   return [denoised ?? latents, latents ?? denoised];
 }
 
-// Draws a roll at a position between two stops, so much of it noisy; returns the stop below and the share of the next.
-export function drawRoll(context, roll, position, noise) {
+// Draws a roll at a position between two stops, so much of it noisy, "high" or "low" in quality; returns the stop below
+// and the share of the next.
+export function drawRoll(context, roll, position, noise, quality) {
   const { width, height } = context.canvas;
-  context.imageSmoothingQuality = "high";
+  context.imageSmoothingQuality = quality;
   const put = (tile, alpha) => {
     if (!tile || alpha <= 0.003) return;
     context.globalAlpha = alpha;

@@ -7,9 +7,9 @@ from playwright.sync_api import expect
 from tests.browser.house import Visit
 
 
-def open_timeline(artist: Visit, steps: int) -> None:
+def open_timeline(artist: Visit, steps: int, **fields: str) -> None:
     artist.enter()
-    artist.paint("still life with fruit, baroque", num_inference_steps=str(steps))
+    artist.paint("still life with fruit, baroque", num_inference_steps=str(steps), **fields)
     artist.wait_until_finished()
     artist.page.locator("#stage").get_by_role("button", name="Open timeline").click()
     expect(artist.page.locator(".timeline-place")).to_have_text("The finished picture")
