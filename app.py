@@ -1,4 +1,4 @@
-"""Atelier's command line: serve, paint, blend, replay, train, bench, models, doctor."""
+"""Atelier's command line: serve, paint, blend, inpaint, replay, train, bench, models, doctor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from pipelines.palette import make_mix, read_share
 from pipelines.picture_files import read_file
 from pipelines.recipe import BadInput
 from pipelines.training.cli import train_app
-from studio.to_files import paint_all, png_path, prepare_folder, read_beginning, read_text, recipe_maker
+from studio.to_files import (
+    paint_all,
+    png_path,
+    prepare_folder,
+    read_beginning,
+    read_hole,
+    read_text,
+    recipe_maker,
+)
 
 app = typer.Typer(
     help="A shared diffusion art studio in the browser.",
@@ -175,12 +183,56 @@ def blend(
 
 
 @app.command()
+def inpaint(
+    image: Annotated[Path, typer.Argument(help="The picture: PNG, JPEG, WebP, AVIF, TIFF or HEIC.")],
+    *,
+    mask: Annotated[Path, typer.Option(help="A picture of the same size; what is white is repainted.")],
+    prompt: Annotated[str, typer.Option(help="What should be there.")] = "",
+    strength: Annotated[
+        str, typer.Option(metavar="NUMBER", help="How much of the schedule is painted in the hole.")
+    ] = "1",
+    feather: Annotated[
+        str, typer.Option(metavar="PX", help="How many pixels beyond its border the mask fades out over.")
+    ] = "0",
+    hole: Annotated[str, typer.Option(help="Begin from original, blur, colour or noise.")] = "original",
+    paste_back: Annotated[bool, typer.Option(help="Fit the fill into the untouched picture.")] = True,
+    output: Annotated[Path, typer.Option(help="The PNG to write.")],
+    negative_prompt: Annotated[str, typer.Option(help="What the picture should keep away from.")] = "",
+    seed: Annotated[str, typer.Option(metavar="NUMBER", help="-1 draws one.")] = "-1",
+    num_inference_steps: Number = None,
+    guidance_scale: Number = None,
+    width: Number = None,
+    height: Number = None,
+    sampler: Annotated[str | None, typer.Option(help="As in the studio: DPM++ 2M, Euler a, …")] = None,
+    model: ModelName = EMBEDDED,
+    timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
+) -> None:
+    """Repaint what a mask covers; the rest of the picture stays as it is, to the last bit."""
+    target, folder = png_path(output), find_model(model)
+    begun = read_hole(
+        folder, image, mask, feather=feather, strength=strength, hole=hole, paste_back=paste_back
+    )
+    recipe = recipe_maker(
+        folder,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        width=begun.width if width is None else width,
+        height=begun.height if height is None else height,
+        sampler=sampler,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        source=begun.source,
+    )
+    paint_all(folder.path, [(target, recipe(prompt=prompt))], timeline, begun.files)
+
+
+@app.command()
 def replay(
     picture: Annotated[Path, typer.Argument(help="A PNG that Atelier painted.")],
     output: Annotated[Path, typer.Option(help="The PNG to write.")],
     model: Annotated[str | None, typer.Option(help="Where its model is, when it was given by path.")] = None,
     image: Annotated[
-        list[Path] | None, typer.Option(help="The file it begins from, when it begins from one.")
+        list[Path] | None, typer.Option(help="A file it begins from, its mask too; once for each.")
     ] = None,
 ) -> None:
     """Paint the picture that a PNG describes once more, to the same pixels on the same machine."""

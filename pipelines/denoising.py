@@ -9,13 +9,16 @@ import inspect
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from pipelines.guidance import Composition, Guidance
 from pipelines.samplers import Scheduler, Space
+
+if TYPE_CHECKING:
+    from pipelines.inpainting import Canvas
 
 # Where a schedule ends in pure noise alpha_bar is zero; diffusers' own sigma schedulers stop here too.
 _MIN_ALPHA_BAR = 2.0**-24
@@ -133,6 +136,7 @@ def denoise(
     *,
     first: int = 0,
     known: Sequence[Known] = (),
+    canvas: Canvas | None = None,
 ) -> Run:
     """Denoise latents along a scheduler's schedule.
 
@@ -144,6 +148,7 @@ def denoise(
         first: the schedule position to begin at; 0 begins with pure noise.
         known: the steps from `first` on that need not be predicted again. The scheduler takes them as it
             took them then, so that what it carries from step to step is exact.
+        canvas: the picture it is painted over, put back after each step where it is to stay.
 
     Yields:
         Rows, answered by the network's output for them, and a `Frame` at the end of each step.
@@ -168,7 +173,7 @@ def denoise(
             guidance_norm, guidance_heat = again.guidance_norm, again.guidance_heat
         else:
             guidance = leg.guidance.at(step / max(1, len(timesteps) - 1))
-            predictions = yield guidance.rows(scaled, timestep)
+            predictions = yield guidance.rows(scaled if canvas is None else canvas.show(scaled), timestep)
             assert predictions is not None, "rows are answered with predictions"
             model_output, direction = guidance.combine(predictions)
             guidance_norm, guidance_heat = direction.square().mean().sqrt(), strength_by_place(direction)
@@ -189,7 +194,7 @@ def denoise(
             guidance_heat=guidance_heat,
             contributions=contributions,
         )
-        latents = following
+        latents = following if canvas is None else canvas.lay(scheduler, following, step + 1)
     return latents
 
 

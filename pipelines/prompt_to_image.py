@@ -16,10 +16,10 @@ from pipelines.denoising import (
     denoise,
     from_alpha_space,
     schedule_sigmas,
+    to_alpha_space,
 )
-from pipelines.latents import initial_latents, noised_source
+from pipelines.inpainting import Canvas, begin_canvas
 from pipelines.models.sd import StableDiffusion
-from pipelines.picture_files import fit_picture, read_picture
 from pipelines.recipe import BadInput, Recipe
 from pipelines.samplers import SAMPLERS, Scheduler, make_scheduler
 from pipelines.sources import OpenSource, no_sources
@@ -63,19 +63,10 @@ def prompt_to_image(
     """
     stretches = _stretches(model, recipe)
     opening = stretches[0]
-    scheduler, generator = opening.scheduler, opening.legs[0].generator
-    if recipe.source is not None:
-        picture = fit_picture(read_picture(open_source(recipe.source.image)), recipe.width, recipe.height)
-        latents = noised_source(model, picture, scheduler, generator, first=opening.first)
-    else:
-        latents = initial_latents(
-            scheduler,
-            generator,
-            channels=model.latent_channels,
-            height=recipe.height // model.vae_scale_factor,
-            width=recipe.width // model.vae_scale_factor,
-        ).to(model.device)
-    return _run(stretches, latents, known)
+    latents, canvas = begin_canvas(
+        model, recipe, opening.scheduler, opening.legs[0].generator, open_source, first=opening.first
+    )
+    return _run(stretches, latents, known, canvas)
 
 
 def _stretches(model: StableDiffusion, recipe: Recipe) -> list[_Stretch]:
@@ -147,7 +138,7 @@ def _nearest_position(scheduler: Scheduler, left: _Stretch) -> int:
     return min(range(0, len(sigmas), scheduler.order), key=lambda position: abs(sigmas[position] - sigma))
 
 
-def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known]) -> Run:
+def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known], canvas: Canvas) -> Run:
     steps = sum(stretch.length for stretch in stretches)
     done = 0
     frame: Frame | None = None
@@ -158,10 +149,16 @@ def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known]) -> 
             sigma = schedule_sigmas(stretch.scheduler)[stretch.first]
             latents = from_alpha_space(_step_to(frame, sigma), sigma, space)
         elif stretch is not stretches[0]:
-            # The parent was left before its first step: its noise, at the new scheduler's scale.
-            latents = _rescaled(latents, stretches[0].scheduler, stretch.scheduler)
+            # The parent was left before its first step: its beginning, at the new scheduler's scale.
+            latents = _rescaled(latents, stretches[0], stretch)
         run = denoise(
-            stretch.scheduler, space, stretch.legs, latents, first=stretch.first, known=known[done:]
+            stretch.scheduler,
+            space,
+            stretch.legs,
+            latents,
+            first=stretch.first,
+            known=known[done:],
+            canvas=replace(canvas, begin=_first_position(stretch.scheduler, stretch.recipe)),
         )
         answer: Tensor | None = None
         taken = 0
@@ -186,8 +183,12 @@ def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known]) -> 
     raise AssertionError("the last stretch ends the run")
 
 
-def _rescaled(latents: Tensor, before: Scheduler, after: Scheduler) -> Tensor:
-    return latents / before.init_noise_sigma * after.init_noise_sigma
+def _rescaled(latents: Tensor, before: _Stretch, after: _Stretch) -> Tensor:
+    if before.first == 0:
+        return latents / before.scheduler.init_noise_sigma * after.scheduler.init_noise_sigma
+    old, new = (schedule_sigmas(stretch.scheduler)[stretch.first] for stretch in (before, after))
+    noisy = to_alpha_space(latents, old, SAMPLERS[before.recipe.sampler].space)
+    return from_alpha_space(noisy, new, SAMPLERS[after.recipe.sampler].space)
 
 
 def _step_to(frame: Frame, sigma: float) -> Tensor:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Annotated
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.refusal import BadInput
 
+MAX_FEATHER_PX = 256
+CONTEXT = 0.5
+Hole = Literal["original", "blur", "colour", "noise"]
+HOLES: tuple[Hole, ...] = get_args(Hole)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Finds the bytes of a source file by their SHA-256; raises BadInput when they are gone.
 OpenSource = Callable[[str], bytes]
+
+
+def _left_out(default: Any) -> Any:
+    """Give a field a default at which it is left out of the JSON."""
+    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 class Source(BaseModel):
@@ -21,12 +30,23 @@ class Source(BaseModel):
     `image` is the SHA-256 (64 hex digits) of the picture's file, as it was given. `strength`, above 0 and up
     to 1, is the part of the schedule that is painted: the run begins at the step it chooses, from the
     encoded picture noised to there (Meng et al. 2022, SDEdit).
+
+    With a `mask` (its file's SHA-256; white is repainted) only what it covers is painted, and the picture
+    keeps its own size. `feather_px` is how far the mask fades out beyond its border, in the picture's pixels;
+    `hole` what it is filled with to begin from; `context` how much of the surroundings is seen, as a share of
+    the hole's sides; `paste_back` whether the fill is fitted into the untouched picture or left as the model
+    painted it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     image: Sha256
     strength: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    mask: Sha256 | None = _left_out(None)
+    feather_px: Annotated[int, Field(ge=0, le=MAX_FEATHER_PX)] = _left_out(0)
+    hole: Hole = _left_out("original")
+    context: Annotated[float, Field(ge=0, le=4, allow_inf_nan=False)] = _left_out(CONTEXT)
+    paste_back: bool = _left_out(True)
 
     def first_step(self, num_inference_steps: int) -> int:
         """Return the step the run begins at: as in diffusers, but at least one step is left."""
@@ -37,7 +57,7 @@ class Source(BaseModel):
     @property
     def files(self) -> tuple[str, ...]:
         """The hashes of all files that the picture needs."""
-        return (self.image,)
+        return (self.image,) if self.mask is None else (self.image, self.mask)
 
 
 def make_source(**fields: object) -> Source:
@@ -46,7 +66,7 @@ def make_source(**fields: object) -> Source:
     Raises:
         BadInput: with one sentence that says what is wrong and what would be right.
     """
-    typed = {name: _as_number(value) if name == "strength" else value for name, value in fields.items()}
+    typed = {name: _as_number(name, value) for name, value in fields.items()}
     try:
         return Source.model_validate(typed)
     except ValidationError as error:
@@ -61,8 +81,15 @@ def source_sentence(name: str, value: object, message: str) -> str:
     match name:
         case "strength":
             return f"Strength must be a number above 0 and up to 1, not {shown}."
-        case "image":
-            return f"The picture to begin from is named by its SHA-256, 64 hex digits, not {shown}."
+        case "image" | "mask":
+            what = "picture to begin from" if name == "image" else "mask"
+            return f"The {what} is named by its file's SHA-256, 64 hex digits, not {shown}."
+        case "feather_px":
+            return f"Feather must be a whole number of pixels from 0 to {MAX_FEATHER_PX}, not {shown}."
+        case "hole":
+            return f"The hole begins from {', '.join(HOLES[:-1])} or {HOLES[-1]}, not from {shown}."
+        case "context":
+            return f"The surroundings must be a number from 0 to 4, not {shown}."
         case _:
             return f"The source cannot be read: {name}: {message}."
 
@@ -92,10 +119,13 @@ def open_among(files: Iterable[bytes]) -> OpenSource:
 no_sources = open_among(())
 
 
-def _as_number(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return float(value.strip())
-        except ValueError:
-            return value
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def _as_number(name: str, value: object) -> object:
+    """Turn what a form field holds into the number it stands for; leave the rest alone."""
+    if name not in ("strength", "feather_px", "context"):
+        return value
+    try:
+        number = float(value) if isinstance(value, (str, int, float)) else value
+    except ValueError:
+        return value
+    whole = name == "feather_px" and isinstance(number, float) and number.is_integer()
+    return int(number) if whole and isinstance(number, float) else number

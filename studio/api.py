@@ -1,14 +1,17 @@
-"""The API names: `/paint`, `/blend` and `/timeline`, for gradio_client, curl and other programs.
+"""The API names: `/paint`, `/blend`, `/inpaint` and `/timeline`, for gradio_client, curl and other programs.
 
 Gradio reads the types of an API from the functions themselves: no postponed annotations here.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.data_classes import FileData
+from gradio.utils import get_upload_folder
 
 from pipelines.recipe import BadInput
+from studio.components.holes import hole_fields
 from studio.components.identity import artist_of
 from studio.components.mixing import mix_from
 from studio.tabs.prompt_to_image import recipe_for
@@ -84,6 +87,52 @@ def add_api(studio: "Studio") -> None:
             height=height,
         )
 
+    async def inpaint(
+        request: gr.Request,
+        image: dict[str, Any],
+        mask_image: dict[str, Any],
+        prompt: str = "",
+        strength: float = 1.0,
+        feather_px: int = 0,
+        hole: str = "original",
+        paste_back: bool = True,
+        negative_prompt: str = "",
+        seed: int | str = -1,
+        num_inference_steps: int = defaults.num_inference_steps,
+        guidance_scale: float = defaults.guidance_scale,
+        sampler: str = defaults.sampler,
+    ) -> tuple[FileData, dict[str, object]]:
+        """Repaint what a mask covers, white, and wait for it: the PNG, and its recipe.
+
+        image and mask_image are files, as gradio_client's handle_file gives them. Outside the mask and its
+        feather every pixel stays. hole says what is begun from: original, blur, colour or noise.
+        """
+        artist = artist_of(studio, request) or studio.artists.guest()
+        try:
+            begun = hole_fields(
+                studio,
+                artist.id,
+                [_uploaded(file) for file in (image, mask_image)],
+                strength=strength,
+                feather_px=feather_px,
+                hole=hole,
+                paste_back=paste_back,
+            )
+        except BadInput as error:
+            raise _refusal(str(error)) from None
+        return await finished(
+            request,
+            source=begun["source"],
+            width=begun["width"],
+            height=begun["height"],
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+        )
+
     async def finished(
         request: gr.Request, mix: dict[str, object] | None = None, **fields: object
     ) -> tuple[FileData, dict[str, object]]:
@@ -120,7 +169,16 @@ def add_api(studio: "Studio") -> None:
 
     gr.api(paint, api_name="paint", concurrency_limit=None)
     gr.api(blend, api_name="blend", concurrency_limit=None)
+    gr.api(inpaint, api_name="inpaint", concurrency_limit=None)
     gr.api(timeline, api_name="timeline", concurrency_limit=None)
+
+
+def _uploaded(file: dict[str, Any]) -> bytes:
+    """Read a file that a client has just sent: from nowhere but the folder that uploads go to."""
+    path = Path(str(file.get("path", ""))).resolve()
+    if not (path.is_relative_to(Path(get_upload_folder()).resolve()) and path.is_file()):
+        raise BadInput("Send picture and mask as files, as gradio_client's handle_file does.", "image")
+    return path.read_bytes()
 
 
 def _png(artwork: str, request: gr.Request) -> FileData:

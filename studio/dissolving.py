@@ -79,7 +79,7 @@ def way_back(folder: ModelFolder) -> str:
 
 
 def _fitted(content: bytes, folder: ModelFolder) -> Image.Image:
-    picture = read_picture(content)
+    picture = read_picture(content).rgb()
     return fit_picture(picture, *fitted_size(picture.size, area=folder.width * folder.height))
 
 

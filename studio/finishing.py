@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DatabaseError
 
 from pipelines.recipe import BadInput, Recipe
-from studio.files import DataDir, is_full_disk, remove_folder
+from studio.files import DataDir, is_full_disk, remove_folder, write_file
 from studio.gallery import Gallery
 from studio.jobs import Job, Jobs
 from studio.sentences import NotFinite, sentence_for
+from studio.sources import Sources
 from studio.storage import Storage
-from studio.timelines import preview_images, webp_bytes, write_sheets
+from studio.timelines import LAST_STOP, preview_images, webp_bytes, write_sheets
 
 if TYPE_CHECKING:
     import torch
@@ -65,8 +66,11 @@ class Finisher:
     What artists wait for goes first: sheets are decoded a batch at a time, mostly when nothing is painted.
     """
 
-    def __init__(self, jobs: Jobs, gallery: Gallery, storage: Storage, data: DataDir) -> None:
+    def __init__(
+        self, jobs: Jobs, gallery: Gallery, storage: Storage, sources: Sources, data: DataDir
+    ) -> None:
         self._jobs = jobs
+        self._sources = sources
         self._gallery = gallery
         self._storage = storage
         self._data = data
@@ -262,23 +266,27 @@ class Finisher:
     def _save(self, canvas: _Canvas, latents: Tensor) -> None:
         """Decode, keep and list a picture, and line its timeline up for its sheets."""
         from pipelines.latents import to_images
+        from pipelines.stitching import stitch
 
         assert self._model is not None
         job = canvas.job
         if not bool(latents.isfinite().all()):
             raise NotFinite
         # Alone, not in a batch: the same recipe gives the same pixels in a busy studio.
-        image = to_images(self._model.decode(latents))[0]
+        stitched = stitch(job.recipe, to_images(self._model.decode(latents))[0], self._sources.open)
         if not self._jobs.claim(job.id):
             self.drop(job.id)
             return
         artwork_id = job.repaints or job.id
         if job.repaints is None:
-            self._gallery.keep(job.id, job.artist_id, job.recipe, image)
-        elif not self._gallery.shows(artwork_id, image):
+            self._gallery.keep(job.id, job.artist_id, job.recipe, stitched.whole)
+        elif not self._gallery.shows(artwork_id, stitched.whole):
             self._jobs.note(job.id, _DIFFERS)
         if not canvas.untimed:
-            sheets = write_sheets(self._data.timeline(job.id), self._model, canvas.previews)
+            folder = self._data.timeline(job.id)
+            if job.recipe.source is not None and job.recipe.source.mask is not None:
+                write_file(folder / LAST_STOP, webp_bytes(stitched.part))
+            sheets = write_sheets(folder, self._model, canvas.previews)
             self._line_up(_Drawing(job.id, artwork_id, sheets))
         with self._work:
             self._waiting.pop(job.id, None)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 from PIL.Image import Image
-from PIL.Image import open as open_image
 from sqlalchemy import Select, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from pipelines.recipe import Recipe, read_recipe
+from pipelines.picture_files import Picture, read_picture
+from pipelines.recipe import BadInput, Recipe, read_recipe
 from studio.files import DataDir, remove_folder, write_file
 from studio.index import ArtistRow, ArtworkRow, JobRow, StudioIndex, now
 from studio.provenance import save_png
@@ -160,7 +161,7 @@ class Gallery:
             self._data.pin_mark(artist_id, artwork_id).unlink(missing_ok=True)
             remove_folder(self._data.timeline(artwork_id))
 
-    def keep(self, artwork_id: str, artist_id: str, recipe: Recipe, image: Image) -> None:
+    def keep(self, artwork_id: str, artist_id: str, recipe: Recipe, picture: Image | Picture) -> None:
         """Save a painted picture and list it; the job of the same id has ended with it.
 
         Raises:
@@ -168,7 +169,7 @@ class Gallery:
             sqlalchemy.exc.DatabaseError: it cannot be listed; nothing is kept then.
         """
         path = self._data.picture(artist_id, artwork_id)
-        save_png(path, image, recipe)
+        save_png(path, picture, recipe)
         try:
             with self._index.session.begin() as session:
                 row = ArtworkRow(id=artwork_id, artist_id=artist_id, created=now(), has_timeline=False)
@@ -182,17 +183,17 @@ class Gallery:
             path.unlink(missing_ok=True)
             raise
 
-    def shows(self, artwork_id: str, image: Image) -> bool:
+    def shows(self, artwork_id: str, picture: Picture) -> bool:
         """Tell whether a kept picture has exactly these pixels; yes when there is none to differ from."""
         with self._index.session() as session:
             row = session.get(ArtworkRow, artwork_id)
         if row is None:
             return True
         try:
-            with open_image(self._data.picture(row.artist_id, artwork_id)) as kept:
-                return kept.convert("RGB").tobytes() == image.tobytes()
-        except OSError:
+            kept = read_picture(self._data.picture(row.artist_id, artwork_id).read_bytes())
+        except (OSError, BadInput):
             return True
+        return np.array_equal(kept.pixels, picture.pixels)
 
     def without_timeline(self, model_revision: str) -> list[str]:
         """List the ids of a model's pictures whose timeline was not finished, oldest first."""

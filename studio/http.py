@@ -330,6 +330,16 @@ def _add_sources(app: FastAPI, studio: Studio) -> None:
         except NotHers as error:
             raise _not_hers(artist, error) from None
 
+    def view(key: str, request: Request) -> Response:
+        artist = _caller(studio, request)
+        try:
+            content = studio.sources.view(key, artist.id)
+        except NotHers as error:
+            raise _not_hers(artist, error) from None
+        # Named by its content: it never changes.
+        return Response(content, 200, {"Cache-Control": "private, max-age=31536000, immutable"}, "image/webp")
+
+    app.add_api_route("/sources/{key}/view.webp", view)
     app.add_api_route("/sources", bring, methods=["POST"])
     app.add_api_route("/sources/from/{artwork_id}", bring_artwork, methods=["POST"])
     app.add_api_route("/sources/{key}", source)

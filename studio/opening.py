@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.recipe import BadInput
-from studio.timelines import DROPPED, LAYERS, Layer, sheet_for
+from studio.timelines import DROPPED, LAST_STOP, LAYERS, Layer, sheet_for
 
 if TYPE_CHECKING:
     from pipelines.timeline import Timeline
@@ -60,9 +60,15 @@ def describe_timeline(folder: Path, artwork_id: str) -> dict[str, object]:
         "columns": sheet.columns,
         "count": sheet.count,
         "layers": {layer: f"/timelines/{artwork_id}/{layer}.webp" for layer in whole_layers(folder)},
-        "picture": f"/artworks/{artwork_id}.png",
+        "picture": _last_stop(folder, artwork_id),
         "gone": damages(timeline),
     }
+
+
+def _last_stop(folder: Path, artwork_id: str) -> str:
+    """Where the finished picture is: of one that was repainted in part, that part."""
+    part = (folder / LAST_STOP).exists()
+    return f"/timelines/{artwork_id}/{LAST_STOP}" if part else f"/artworks/{artwork_id}.png"
 
 
 def whole_layers(folder: Path) -> list[Layer]:

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from studio.api import add_api
 from studio.components.header import header
-from studio.tabs import denoising, gallery, prompt_to_image, style_blending
+from studio.tabs import denoising, gallery, inpainting, prompt_to_image, style_blending
 from studio.theme import atelier_theme
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _STYLES = (
     "stage",
     "sketching",
     "blend",
+    "inpaint",
     "film",
     "timeline",
     "curves",
@@ -58,6 +59,8 @@ def build_page(studio: Studio) -> gr.Blocks:
                 prompt_to_image.build(studio)
             with gr.Tab("Style blending", elem_id="style-blending", render_children=True):
                 style_blending.build(studio)
+            with gr.Tab("Inpainting", elem_id="inpainting", render_children=True):
+                inpainting.build(studio)
             with gr.Tab("Denoising", elem_id="denoising", render_children=True):
                 denoising.build(studio)
             with gr.Tab("Gallery", elem_id="gallery", render_children=True):

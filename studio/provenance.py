@@ -6,14 +6,15 @@ from which the same picture can be painted again.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from pipelines.picture_files import Picture, encode_png
 from pipelines.recipe import BadInput, Recipe, read_recipe
 from pipelines.styles import shares_in_words
 from studio.files import write_file
@@ -78,24 +79,22 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if _MUST_QUOTE.search(value) else value
 
 
-def png_bytes(image: Image.Image, recipe: Recipe) -> bytes:
-    """Encode an RGB image as a PNG that carries its recipe, in these two text chunks and no other."""
+def png_bytes(picture: Image.Image | Picture, recipe: Recipe) -> bytes:
+    """Encode a picture as a PNG that carries its recipe, in these two text chunks and no other."""
     chunks = PngImagePlugin.PngInfo()
     # Pillow writes tEXt where Latin-1 is enough and iTXt (UTF-8) for every other alphabet.
     chunks.add_text(INFOTEXT_CHUNK, infotext(recipe))
     chunks.add_text(RECIPE_CHUNK, recipe.model_dump_json())
-    stream = io.BytesIO()
-    image.save(stream, "PNG", pnginfo=chunks)
-    return stream.getvalue()
+    return encode_png(picture if isinstance(picture, Picture) else Picture(np.asarray(picture)), chunks)
 
 
-def save_png(path: Path, image: Image.Image, recipe: Recipe) -> None:
+def save_png(path: Path, picture: Image.Image | Picture, recipe: Recipe) -> None:
     """Save a picture with its recipe, whole or not at all.
 
     Raises:
         OSError: disk full and the like.
     """
-    write_file(path, png_bytes(image, recipe))
+    write_file(path, png_bytes(picture, recipe))
 
 
 def read_png_text(path: Path) -> dict[str, str]:

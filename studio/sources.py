@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from sqlalchemy import select
 
 from pipelines.picture_files import read_picture
@@ -20,6 +22,7 @@ from studio.sentences import refusing_when_full
 
 # A picture that nothing was painted from may still lie on somebody's desk.
 _UNUSED_S = 30 * 24 * 3600
+_VIEW_PX = 1600
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -98,6 +101,18 @@ class Sources:
         if not (_KEY.fullmatch(key) and self._data.source_mark(key, artist_id).exists()):
             raise NotHers
         return self._data.source(key)
+
+    def view(self, key: str, artist_id: str) -> bytes:
+        """Show a source that an artist brought, small enough to paint a mask over it: as WebP.
+
+        Raises:
+            NotHers: she did not, or it is gone.
+        """
+        image = read_picture(self.file(key, artist_id).read_bytes(), max_pixels=self.max_pixels).rgb()
+        image.thumbnail((_VIEW_PX, _VIEW_PX), Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        image.save(stream, "WEBP", quality=92, method=1)
+        return stream.getvalue()
 
     def check(self, recipe: Recipe, artist_id: str) -> None:
         """Refuse a recipe that begins from a picture which the artist did not bring herself.

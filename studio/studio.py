@@ -28,7 +28,7 @@ from studio.settings import Settings
 from studio.sketches import Sketch, Sketches
 from studio.sources import Sources
 from studio.storage import Storage
-from studio.timelines import LAYERS, Layer
+from studio.timelines import LAST_STOP, LAYERS, Layer
 
 if TYPE_CHECKING:
     from pipelines.models.sd import StableDiffusion
@@ -70,7 +70,7 @@ class Studio:
             self.presets = Presets(self._data)
             self.jobs = Jobs(self._index, keep_live_s=settings.keep_live_s)
             self.storage = Storage(self._index, self._data, budget_bytes=settings.timeline_budget_bytes)
-            self._finisher = Finisher(self.jobs, self.gallery, self.storage, self._data)
+            self._finisher = Finisher(self.jobs, self.gallery, self.storage, self.sources, self._data)
             self._layers = Layers(self.ready_model)
             self.sketches = Sketches(self._finisher, self.jobs.nudge)
             self.queue = JobQueue(
@@ -232,6 +232,8 @@ class Studio:
             BadInput: the picture has no timeline, not yet, or no such layer.
         """
         self._check_drawn(self.gallery.get(artwork_id, artist_id))
+        if f"{layer}.webp" == LAST_STOP:
+            return self._last_stop(artwork_id, artist_id)
         if layer not in LAYERS:
             raise BadInput(f"A timeline has the layers {' and '.join(LAYERS)}, not {layer}.", "layer")
         folder = self._data.timeline(artwork_id)
@@ -273,9 +275,14 @@ class Studio:
         """
         way = check_export(kind, fps)
         self.sheet(artwork_id, artist_id, layer)
-        folder, picture = self._data.timeline(artwork_id), self.gallery.file(artwork_id, artist_id)
+        folder, picture = self._data.timeline(artwork_id), self._last_stop(artwork_id, artist_id)
         chosen: Layer = "latents" if layer == "latents" else "denoised"
         return way.write(read_reel(folder, artwork_id, picture, chosen), fps), way
+
+    def _last_stop(self, artwork_id: str, artist_id: str) -> Path:
+        """Find the finished picture of a timeline: of one that was repainted in part, that part."""
+        part = self._data.timeline(artwork_id) / LAST_STOP
+        return part if part.exists() else self.gallery.file(artwork_id, artist_id)
 
     def is_drawing(self, artwork: Artwork) -> bool:
         """Tell whether the timeline of a picture is still to come."""

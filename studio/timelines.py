@@ -24,6 +24,9 @@ LAYERS: tuple[Layer, ...] = get_args(Layer)
 
 # An empty file in a timeline's folder: what was in it made room for newer timelines.
 DROPPED = "dropped"
+# The finished picture as the scrubber shows it: of a picture that was repainted in part, that part.
+LAST_STOP = "picture.webp"
+
 # Browsers refuse to draw much larger pictures; WebP itself ends at 16383.
 MAX_SHEET_SIDE_PX = 8192
 _WEBP_QUALITY = 80

@@ -14,6 +14,7 @@ import typer
 from pipelines.models.find import ModelFolder, find_model
 from pipelines.picture_files import fitted_size, picture_size, read_file
 from pipelines.recipe import BadInput, Recipe, make_recipe
+from pipelines.regions import painted_size
 from pipelines.sources import Source, make_source, open_among, source_key
 
 if TYPE_CHECKING:
@@ -62,6 +63,19 @@ def read_beginning(folder: ModelFolder, image: Path | None, strength: str) -> Be
     return Beginning(make_source(image=source_key(content), strength=strength), width, height, (content,))
 
 
+def read_hole(folder: ModelFolder, image: Path, mask: Path, *, feather: str, **choices: object) -> Beginning:
+    """Read a picture and the mask of what is repainted in it.
+
+    Raises:
+        BadInput: one of them cannot be opened, they differ in size, or a choice is none.
+    """
+    files = read_file(image), read_file(mask)
+    keys = [source_key(file) for file in files]
+    source = make_source(image=keys[0], mask=keys[1], feather_px=feather, **choices)
+    area = folder.width * folder.height
+    return Beginning(source, *painted_size(*files, feather_px=source.feather_px, area=area), files)
+
+
 def paint_all(
     folder: Path, jobs: list[tuple[Path, Recipe]], timeline: Path | None, sources: Iterable[bytes] = ()
 ) -> None:
@@ -69,6 +83,7 @@ def paint_all(
     from pipelines.latents import to_images
     from pipelines.models.load import load_model
     from pipelines.prompt_to_image import paint as paint_latents
+    from pipelines.stitching import stitch
     from pipelines.style_blending import prompts_of
     from pipelines.timeline import TimelineWriter
     from studio.provenance import save_png
@@ -96,7 +111,8 @@ def paint_all(
             latents = paint_latents(model, recipe, on_frame, open_source=open_source)
             if writer is not None:
                 writer.close()
-            save_png(path, to_images(model.decode(latents))[0], recipe)
+            painted = to_images(model.decode(latents))[0]
+            save_png(path, stitch(recipe, painted, open_source).whole, recipe)
 
 
 @contextmanager

@@ -13,13 +13,13 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 
-def build_tiny_sd(folder: Path, *, prediction_type: str = "epsilon") -> Path:
+def build_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", in_channels: int = 4) -> Path:
     """Save a random Stable Diffusion model of about 0.4 million parameters that paints 64 by 64 pixels."""
     torch.manual_seed(0)
     unet_class: Any = UNet2DConditionModel
     unet = unet_class(
         sample_size=32,
-        in_channels=4,
+        in_channels=in_channels,
         out_channels=4,
         block_out_channels=(16, 32),
         layers_per_block=1,

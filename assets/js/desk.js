@@ -29,6 +29,11 @@ export function openTimeline(artwork) {
   goTo("denoising");
 }
 
+export function repaint(artwork) {
+  tell("inpaint", artwork);
+  goTo("inpainting");
+}
+
 export function useSettings(recipe) {
   tell(recipe.mix ? "mix" : "settings", recipe);
   goTo(recipe.mix ? "style-blending" : "prompt-to-image");

@@ -1,7 +1,7 @@
 // The gallery: the artist's own pictures, and the wall of what everyone chose to hang.
 
 import { button, el, icon, onShown } from "./dom.js";
-import { goTo, hear, openTimeline, say, tell, useSettings } from "./desk.js";
+import { goTo, hear, openTimeline, repaint, say, tell, useSettings } from "./desk.js";
 import { pinButton, tellUsage } from "./keeping.js";
 import { restyle } from "./restyle.js";
 import { downloadLink, hangButton } from "./wall.js";
@@ -133,6 +133,7 @@ class Gallery {
     const actions = [];
     const toTimeline = artwork.has_timeline ? "Open timeline" : artwork.mine ? "Bring back its timeline" : null;
     if (toTimeline) actions.push(button(toTimeline, "film", leave(() => openTimeline(artwork.id))));
+    actions.push(button("Repaint a part", "strokes", leave(() => repaint(artwork.id))));
     actions.push(button("Use these settings", "sliders", leave(() => useSettings(artwork.recipe))), downloadLink(artwork.id));
     actions.push(button("Restyle", "strokes", leave(() => restyle(artwork.id))));
     if (artwork.mine) {

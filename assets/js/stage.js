@@ -1,7 +1,7 @@
 // The stage of the first tab: it follows a group of jobs while they are painted and shows what they became.
 
 import { blobOf, button, el, isTyping, parseJSON } from "./dom.js";
-import { goTo, hear, openTimeline, say, tell, useSettings } from "./desk.js";
+import { goTo, hear, openTimeline, repaint, say, tell, useSettings } from "./desk.js";
 import { Film, wholeTile } from "./film.js";
 import { closeReel, fetchReel, threadReel } from "./reel.js";
 import { Sheet } from "./sheet.js";
@@ -243,7 +243,8 @@ class Stage {
     });
     seed.title = "Use this seed for the next picture";
     const reuse = button("Use these settings", "sliders", () => useSettings(job.recipe));
-    return [seed, timeline, hang, downloadLink(job.artwork), reuse];
+    const part = button("Repaint a part", "strokes", () => repaint(job.artwork));
+    return [seed, timeline, part, hang, downloadLink(job.artwork), reuse];
   }
 
   // While the model is still loading the stage says so; nothing is asked once it is ready.

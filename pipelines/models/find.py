@@ -17,6 +17,7 @@ EMBEDDED = "atelier-v1"
 MODELS_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "models"
 
 _WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+_FAMILIES = ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _JSON_OBJECT = TypeAdapter(dict[str, JsonValue])
 
@@ -170,9 +171,9 @@ def read_model_folder(path: Path) -> ModelFolder:
         )
     index = _read_json(path / "model_index.json")
     family = index.get("_class_name")
-    if family != "StableDiffusionPipeline":
+    if family not in _FAMILIES:
         raise BadInput(
-            f"{path.name} is a {family}; this Atelier paints with StableDiffusionPipeline folders "
+            f"{path.name} is a {family}; this Atelier paints with {' and '.join(_FAMILIES)} folders "
             "(Stable Diffusion 1.x, 2.x and its own).",
             "model",
         )

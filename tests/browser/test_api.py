@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
@@ -45,6 +46,29 @@ def test_blend_mixes_styles(client: Client) -> None:
         client.predict(styles={"cubism": 1}, api_name="/blend")
 
 
+def test_inpaint_repaints_a_part(client: Client, house: House, tmp_path: Path) -> None:
+    before = np.asarray(Image.linear_gradient("L").resize((300, 200)).convert("RGB"))
+    hole = np.zeros((200, 300), np.uint8)
+    hole[50:90, 100:160] = 255
+    Image.fromarray(before).save(tmp_path / "picture.png")
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    files: dict[str, Any] = {
+        "image": handle_file(tmp_path / "picture.png"),
+        "mask_image": handle_file(tmp_path / "mask.png"),
+    }
+    path, recipe = client.predict(**files, prompt="a boat", num_inference_steps=2, api_name="/inpaint")
+    with Image.open(Path(path)) as image:
+        after = np.asarray(image.convert("RGB"))
+    assert np.array_equal(after[hole == 0], before[hole == 0])
+    assert not np.array_equal(after, before)
+    assert recipe["source"]["strength"] == 1
+    with pytest.raises(AppError, match="Feather must be a whole number of pixels"):
+        client.predict(**files, feather_px=-1, api_name="/inpaint")
+    private: Any = {"path": str(house.log)}
+    with pytest.raises(AppError, match="as files"):
+        client.predict(image=private, mask_image=private, api_name="/inpaint")
+
+
 def test_timeline_is_described(client: Client) -> None:
     path, _recipe = client.predict(prompt="a pier", num_inference_steps=2, api_name="/paint")
     timeline = client.predict(artwork=Path(path).stem, api_name="/timeline")
@@ -71,5 +95,5 @@ def test_bad_input_is_refused_with_its_sentence(
 
 def test_no_other_name_is_offered(client: Client) -> None:
     offered: Any = client.view_api(return_format="dict", print_info=False)
-    assert set(offered["named_endpoints"]) == {"/paint", "/blend", "/timeline"}
+    assert set(offered["named_endpoints"]) == {"/paint", "/blend", "/inpaint", "/timeline"}
     assert offered["unnamed_endpoints"] == {}

@@ -94,6 +94,28 @@ def test_a_picture_is_painted_over_and_over(studio: Studio) -> None:
     assert again.state == "done", "a picture on the wall may be begun from"
 
 
+def test_a_part_is_repainted_and_its_timeline_shows_that_part(studio: Studio) -> None:
+    berthe = studio.artists.create("Berthe")
+    image, mask = png((150, 120)), png((150, 120), "black")
+    with Image.open(io.BytesIO(mask)) as black:
+        black.paste("white", (100, 80, 120, 100))
+        stream = io.BytesIO()
+        black.save(stream, "PNG")
+    keys = [studio.sources.keep(berthe.id, content).key for content in (image, stream.getvalue())]
+    source = make_source(image=keys[0], mask=keys[1], strength=0.5)
+    job = paint_one(studio, berthe.id, source=source)
+    assert (job.state, job.timeline_ready) == ("done", True), job.sentence
+    with Image.open(studio.gallery.file(job.id, berthe.id)) as whole:
+        assert whole.size == (150, 120)
+        assert whole.convert("RGB").crop((0, 0, 90, 120)).getcolors() == [(90 * 120, (0, 128, 128))]
+    told = studio.timeline(job.id, berthe.id)
+    assert told["picture"] == f"/timelines/{job.id}/picture.webp"
+    with Image.open(studio.sheet(job.id, berthe.id, "picture")) as part:
+        assert part.size == (64, 64)
+    content, _ = studio.export(job.id, berthe.id, "webp", "denoised", 12)
+    assert content.startswith(b"RIFF")
+
+
 def test_sources_stay_while_something_needs_them(open_studio: OpenStudio, settings: Settings) -> None:
     data = DataDir(settings.data_dir)
     studio = open_studio()

@@ -70,6 +70,37 @@ def test_the_companion_paints_in_four_steps(tiny_folder: Path, tmp_path: Path) -
     assert (recipe.sampler, recipe.num_inference_steps, recipe.guidance_scale) == ("LCM", 4, 1.0)
 
 
+def test_inpaint_leaves_the_outside_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    photo, mask, filled, again = (tmp_path / name for name in ("photo.tif", "mask.png", "a.png", "b.png"))
+    before = np.asarray(Image.linear_gradient("L").resize((200, 150)).convert("RGB")).copy()
+    before[:, :, 0] = 90
+    Image.fromarray(before).save(photo)
+    hole = np.zeros((150, 200), np.uint8)
+    hole[20:60, 100:140] = 255
+    Image.fromarray(hole).save(mask)
+    options = ["--model", tiny_folder, "--num-inference-steps", "2"]
+    prompt = ["--prompt", "a cat", "--feather", "4"]
+    done = atelier("inpaint", photo, "--mask", mask, *prompt, *options, "--output", filled)
+    assert done.returncode == 0, done.stderr
+    with Image.open(filled) as image:
+        after, recipe = np.asarray(image.convert("RGB")), read_recipe(image.info["atelier_recipe"])
+    assert recipe.source is not None
+    assert (recipe.source.strength, recipe.source.feather_px) == (1, 4)
+    near = np.zeros_like(hole, bool)
+    near[16:64, 96:144] = True
+    assert after.shape == before.shape
+    assert np.array_equal(after[~near], before[~near])
+    assert not np.array_equal(after[near], before[near])
+    files = ["--image", photo, "--image", mask]
+    assert atelier("replay", filled, "--model", tiny_folder, *files, "--output", again).returncode == 0
+    assert np.array_equal(after, np.asarray(Image.open(again)))
+    Image.fromarray(hole[:100]).save(mask)
+    done = atelier("inpaint", photo, "--mask", mask, *options, "--output", again)
+    assert done.stderr == (
+        "The mask has 200x100 pixels and the picture 200x150: give a mask of the picture's own size.\n"
+    )
+
+
 def test_a_file_of_prompts_becomes_numbered_pictures(tiny_folder: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a cat\n\nkraków, światło\n", encoding="utf-8")

@@ -1,0 +1,166 @@
+"""The inpainting tab in a real browser: bring a picture, mask it by hand, fill, compare, come back, go on."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser.house import PATIENCE_MS, ROOT, Visit
+
+SIZE = (448, 320)
+
+
+@pytest.fixture
+def painting(tmp_path: Path) -> Path:
+    file = tmp_path / "painting.png"
+    with Image.open(sorted((ROOT / "assets" / "examples").glob("*.webp"))[0]) as image:
+        image.convert("RGB").resize(SIZE, Image.Resampling.BICUBIC).save(file)
+    return file
+
+
+def to_inpainting(artist: Visit) -> Page:
+    artist.page.locator("#inpainting-button").click()
+    expect(artist.page.locator(".inpaint")).to_be_visible()
+    return artist.page
+
+
+def stroke(page: Page, start: tuple[float, float], stop: tuple[float, float]) -> None:
+    """Paint from one place of the board to another, given as shares of its sides."""
+    box = page.locator(".inpaint-canvas").bounding_box()
+    assert box is not None
+    (x, y), (right, bottom) = (
+        (box["x"] + box["width"] * at[0], box["y"] + box["height"] * at[1]) for at in (start, stop)
+    )
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(right, bottom, steps=8)
+    page.mouse.up()
+
+
+def board(page: Page) -> str:
+    """What the board shows now, with the pointer out of the way."""
+    page.mouse.move(2, 2)
+    shown: str = page.evaluate(
+        """() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() =>
+            resolve(document.querySelector('.inpaint-canvas').toDataURL()))))"""
+    )
+    return shown
+
+
+def test_a_mask_is_painted_by_hand_and_survives_a_reload(artist: Visit, painting: Path) -> None:
+    artist.enter()
+    page = to_inpainting(artist)
+    desk = page.locator(".inpaint")
+    page.locator(".inpaint input[type=file]").set_input_files(painting)
+    expect(desk).to_have_attribute("data-view", "mask")
+    bare = board(page)
+
+    # The mask: brush, eraser, undo, and what is done to all of it.
+    stroke(page, (0.45, 0.5), (0.55, 0.5))
+    covered = board(page)
+    assert covered != bare
+    page.keyboard.press("e")
+    stroke(page, (0.5, 0.4), (0.5, 0.6))
+    assert board(page) not in (covered, bare)
+    page.keyboard.press("Control+z")
+    assert board(page) == covered
+    page.get_by_role("button", name="Grow").click()
+    grown = board(page)
+    assert grown != covered
+    page.keyboard.press("Control+z")
+    page.keyboard.press("i")
+    page.keyboard.press("i")
+    assert board(page) == covered
+
+    # It is still there after a reload, to the pixel.
+    page.locator("#fill-prompt").fill("a sailing boat, impressionism")
+    page.wait_for_timeout(400)
+    page.reload()
+    to_inpainting(artist)
+    expect(desk).to_have_attribute("data-view", "mask")
+    assert board(page) == covered
+    expect(page.locator("#fill-prompt")).to_have_value("a sailing boat, impressionism")
+
+
+def test_fills_are_compared_kept_and_painted_on_from(artist: Visit, painting: Path) -> None:
+    artist.enter()
+    page = to_inpainting(artist)
+    desk, status = page.locator(".inpaint"), page.locator(".inpaint-status")
+    page.locator(".inpaint input[type=file]").set_input_files(painting)
+    expect(desk).to_have_attribute("data-view", "mask")
+    stroke(page, (0.45, 0.5), (0.55, 0.5))
+    covered = board(page)
+
+    # Two fills, watched in their place.
+    page.locator("#fill-prompt").fill("a sailing boat, impressionism")
+    page.locator("#fill-num_inference_steps").fill("6")
+    page.locator("#fill-pictures").fill("2")
+    page.locator(".inpaint-fill").click()
+    expect(status).to_have_text(re.compile(r"^Finished"), timeout=PATIENCE_MS)
+    expect(page.locator(".inpaint-thumb")).to_have_count(2)
+    filled = board(page)
+    assert filled != covered
+    page.locator(".inpaint-wipe").fill("1")
+    before_alone = board(page)
+    page.locator(".inpaint-wipe").fill("0.5")
+    assert len({before_alone, board(page), filled}) == 3, "before and after are laid over each other"
+    page.locator(".inpaint-wipe").fill("0")
+    assert board(page) == filled
+
+    # What is kept is the picture, to the bit, wherever the mask and its feather are not.
+    href = page.locator(".inpaint-actions a").get_attribute("href")
+    assert href is not None
+    answer = page.request.get(artist.house.url + href)
+    with Image.open(io.BytesIO(answer.body())) as after, Image.open(painting) as before:
+        differs = (np.asarray(after.convert("RGB")) != np.asarray(before)).any(2)
+    assert differs.any()
+    assert 0 < differs.mean() < 0.2
+
+    # A reload in between changes nothing, and she paints on from the fill and takes it back.
+    page.reload()
+    to_inpainting(artist)
+    expect(status).to_have_text(re.compile(r"^Finished"), timeout=PATIENCE_MS)
+    assert board(page) == filled
+    page.get_by_role("button", name="Paint on from this").click()
+    expect(desk).to_have_attribute("data-view", "mask")
+    stroke(page, (0.3, 0.3), (0.4, 0.3))
+    page.get_by_role("button", name="Take the last fill back").click()
+    expect(page.get_by_role("button", name="Take the last fill back")).to_have_count(0)
+    assert board(page) == covered
+
+
+def test_what_cannot_be_done_is_said_and_nothing_is_lost(artist: Visit, painting: Path) -> None:
+    artist.enter()
+    page = to_inpainting(artist)
+    complaint = page.locator("#fill-complaint")
+    words = painting.with_name("words.png")
+    words.write_text("These are words.")
+    page.locator(".inpaint input[type=file]").set_input_files(words)
+    expect(complaint).to_contain_text("not a picture that Atelier can open")
+    artist.complaints.clear()  # the browser itself reports the refusal; it is no fault of the page
+    page.locator(".inpaint input[type=file]").set_input_files(painting)
+    expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
+    page.locator("#fill-prompt").fill("a boat")
+    page.locator(".inpaint-fill").click()
+    expect(complaint).to_have_text("Paint over what should change first.")
+    stroke(page, (0.45, 0.5), (0.55, 0.5))
+    page.locator("#fill-num_inference_steps").fill("0")
+    page.locator(".inpaint-fill").click()
+    expect(complaint).to_contain_text("Steps must be a whole number from 1 to 150, not 0")
+    expect(page.locator("#fill-prompt")).to_have_value("a boat")
+    expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
+
+
+def test_a_picture_of_the_gallery_is_opened(artist: Visit) -> None:
+    artist.enter()
+    artist.paint("a boat", num_inference_steps="2")
+    artist.wait_until_finished()
+    artist.page.locator("#stage").get_by_role("button", name="Repaint a part").click()
+    expect(artist.page.locator(".inpaint")).to_have_attribute("data-view", "mask")
+    expect(artist.page.locator(".inpaint-canvas")).to_be_visible()
