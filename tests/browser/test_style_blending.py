@@ -188,7 +188,7 @@ def test_a_region_is_brushed_on_and_the_picture_restyled(artist: Visit) -> None:
     page.get_by_label("How far to go from the picture").fill("0.5")
     expect(page.locator(".restyle-words")).to_have_text("Begins at step 3 of 4.")
     page.locator(".mixing-paint").click()
-    expect(timeline).to_be_disabled()
+    expect(stage.locator(".stage-status")).not_to_have_text("Finished", timeout=PATIENCE_MS)
     expect(timeline).to_be_enabled(timeout=PATIENCE_MS)
     timeline.click()
     expect(page.locator(".timeline-place")).to_have_text("The finished picture")
