@@ -50,10 +50,16 @@ export class Ensemble {
     if (this.wanted === artwork) this.enter();
   }
 
-  // As soon as the timeline of `artwork` is on the film, all of its group are wanted.
+  // As soon as the timeline of `artwork` is put on the film, all of its group are wanted.
   want(artwork) {
     this.wanted = artwork;
-    if (this.artwork === artwork && this.members?.length > 1) this.enter();
+  }
+
+  // Nothing is on the film that has a group.
+  clear() {
+    this.leave();
+    this.artwork = null;
+    this.all.hidden = true;
   }
 
   toggle() {

@@ -112,7 +112,7 @@ class Timeline {
   #clear() {
     const { noise } = this.film;
     this.live.leave();
-    this.ensemble.leave();
+    this.ensemble.clear();
     this.dissolving.close();
     this.choosing.end();
     this.transport.name();

@@ -107,9 +107,8 @@ def test_the_pictures_of_a_group_are_scrubbed_together(artist: Visit) -> None:
     artist.paint("a spiral, abstract", seed="3", pictures="2", num_inference_steps="3")
     page = artist.page
     expect(artist.status).to_have_text("2 pictures finished", timeout=PATIENCE_MS)
-    page.locator("#stage").get_by_role("button", name="Open timelines side by side").click(
-        timeout=PATIENCE_MS
-    )
+    together = page.locator("#stage").get_by_role("button", name="Open timelines side by side")
+    together.click(timeout=PATIENCE_MS)
     cells, place = page.locator(".ensemble-cell"), page.locator(".timeline-place")
     expect(cells).to_have_count(2)
     expect(place).to_have_text("The finished picture")
@@ -141,6 +140,14 @@ def test_the_pictures_of_a_group_are_scrubbed_together(artist: Visit) -> None:
     page.get_by_role("button", name="All pictures of this group").click()
     expect(cells).to_have_count(2)
     expect(cells.nth(1)).to_have_attribute("aria-current", "true")
+    # The same from the stage again, when one of them is on the film already.
+    cells.nth(0).click()
+    expect(page.locator(".ensemble")).to_be_hidden()
+    expect(page.locator(".timeline-recipe")).to_contain_text("seed 3")
+    page.get_by_role("tab", name="Prompt to image").click()
+    together.click()
+    expect(cells).to_have_count(2)
+    expect(cells.nth(0)).to_have_attribute("aria-current", "true")
 
 
 # A canvas is read in the frame after the one it was drawn in.
