@@ -58,7 +58,7 @@ class Inpainting {
       act("Grow", "Let the mask grow by 4 pixels", () => this.board.grow(4)),
       act("Shrink", "Let the mask shrink by 4 pixels", () => this.board.grow(-4)),
       act("Clear", "Take the whole mask away", () => this.board.clear()),
-      act("Whole picture", "See the whole picture (0)", () => this.board.fit()),
+      act("Fit", "See the whole picture (0)", () => this.board.fit()),
       act("Another picture", "Put this one away", () => this.#putAway()),
     );
     this.slider = el("input.inpaint-wipe", { type: "range", min: 0, max: 1, step: 0.002, value: 0, "aria-label": "Before and after" });
