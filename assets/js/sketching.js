@@ -11,14 +11,19 @@ const PAUSE_MS = 220; // in her writing, before it is sketched
 const TOUCHED_MS = 1500; // a field that changes later than this after her hand was in the form, something else filled
 const DRAWS_ONE = "-1";
 let live = null;
+let early = null; // what she wrote before the switch was on the page
 
 export function mount({ element, server }) {
   live = new Sketching(element, server);
+  if (!early || !navigator.userActivation.hasBeenActive) return;
+  live.touched = performance.now();
+  live.typed(early);
 }
 
 // Called by Gradio with the form's values whenever one of them is another one.
 export function typed(...values) {
-  live?.typed(values);
+  if (live) live.typed(values);
+  else early = values;
   return [];
 }
 
