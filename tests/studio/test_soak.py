@@ -96,7 +96,8 @@ def test_no_run_is_lost_and_nothing_is_left_behind(
     folders = {folder.name for folder in (studio.settings.data_dir / "timelines").iterdir()}
     assert folders == {picture.id for pictures in kept for picture in pictures}
     assert studio.jobs.counts() == {"queued": 0, "running": 0}
-    # The first rounds warm up, and a thread holds the last picture it had in hand: less than one for each.
+    # The first rounds warm up, and threads hold the pictures and the failures they last had in hand. A run
+    # that stayed would hold ten tensors and more, for each picture of the round.
     for kind, count in alive[-1].items():
-        assert count - alive[1][kind] < GROUPS * PICTURES, (kind, alive)
+        assert count - alive[1][kind] < 4 * GROUPS * PICTURES, (kind, alive)
     assert resident[-1] - resident[1] < GROWTH_BYTES
