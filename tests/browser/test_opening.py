@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.house import PATIENCE_MS, Visit
 from tests.browser.test_denoising import settle
 
-OPENINGS = 50
+OPENINGS = 30
 OPEN_S = 1.0
 GROWTH_BYTES = 25_000_000
 LONG, SHORT = "a long walk by the sea", "a short walk"
