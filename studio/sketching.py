@@ -47,7 +47,6 @@ async def _events(studio: Studio, artist: Artist | None, asked: dict[str, str]) 
         yield _event("refused", {"sentence": str(error), "field": error.field})
         yield _event("end", {})
         return
-    shown = ""
     try:
         while True:
             watch.clear()
@@ -58,12 +57,11 @@ async def _events(studio: Studio, artist: Artist | None, asked: dict[str, str]) 
                     "state": look.state,
                     "step": look.step,
                     "steps": look.steps,
-                    "image": look.image if look.image != shown else "",
+                    "image": look.image,
                     "sentence": look.sentence,
                     "recipe": sketch.recipe.model_dump(mode="json"),
                 },
             )
-            shown = look.image
             if look.ended:
                 yield _event("end", {})
                 return

@@ -95,7 +95,11 @@ class Sketching {
     if (!wanted.prompt.trim()) return this.hide();
     const source = new EventSource(`/sketch?${new URLSearchParams(wanted)}`);
     this.source = source;
-    source.addEventListener("sketch", (event) => this.#see(parseJSON(event.data)));
+    // One after the other: a picture is decoded before the next news is heard.
+    let seen = Promise.resolve();
+    source.addEventListener("sketch", (event) => {
+      seen = seen.then(() => this.#see(parseJSON(event.data), source));
+    });
     source.addEventListener("refused", (event) => {
       const { sentence, field } = JSON.parse(event.data);
       if (field !== "artist") this.word.textContent = sentence;
@@ -103,10 +107,10 @@ class Sketching {
     source.addEventListener("end", () => source.close());
   }
 
-  async #see({ state, step, steps, image, sentence, recipe }) {
+  async #see({ state, step, steps, image, sentence, recipe }, source) {
+    if (this.source !== source) return;
     if (state === "failed") this.word.textContent = sentence;
     if (!image) return;
-    const { source } = this;
     const picture = el("img", { src: image, alt: recipe.prompt });
     await picture.decode();
     if (this.source !== source) return;
