@@ -61,10 +61,12 @@ def wait_for(ready: Any, within_s: float = 60) -> None:
     raise TimeoutError
 
 
+@pytest.mark.alone
 def test_the_page_is_served_quickly(studio: RunningStudio) -> None:
     assert studio.page_s < PAGE_S
 
 
+@pytest.mark.alone
 def test_a_default_picture_and_its_first_preview_come_quickly(studio: RunningStudio) -> None:
     """A second picture, as an artist's day has more of: the first also pays for torch's warming up."""
     named = httpx.post(f"{studio.url}/artist", json={"name": "Mika"})

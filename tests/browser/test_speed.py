@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 import psutil
+import pytest
 from playwright.sync_api import CDPSession, Page
 
 from tests.browser.house import Visit
@@ -26,6 +27,7 @@ class Scrub:
     work_ms: float
 
 
+@pytest.mark.alone
 def test_scrubbing_a_long_timeline_keeps_up_with_the_screen(artist: Visit) -> None:
     open_timeline(artist, STEPS, guidance_scale="1", width="96", height="96")
     page = artist.page
