@@ -1,16 +1,20 @@
-"""The command line as a person types it: a real process, real files."""
+"""The command line as a person types it: real files, and a real process where that makes a difference."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import app
 from pipelines.recipe import read_recipe
 from pipelines.timeline import read_timeline
 
@@ -18,14 +22,30 @@ ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--num-inference-steps", "2", "--width", "64", "--height", "64"]
 
 
-def atelier(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run it as its own process, which begins by importing torch for some seconds."""
     command = [sys.executable, "app.py", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def atelier(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the same in this process."""
+    command = ["app.py", *map(str, arguments)]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.object(sys, "argv", command),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
+        app.main()
+    assert isinstance(end.value.code, int)
+    return subprocess.CompletedProcess(command, end.value.code, out.getvalue(), err.getvalue())
+
+
 def test_paint_keeps_the_recipe_and_replay_paints_it_again(tiny_folder: Path, tmp_path: Path) -> None:
     first, again, frames = tmp_path / "new" / "a.png", tmp_path / "b.png", tmp_path / "frames"
-    done = atelier("paint", "a cat", "--model", tiny_folder, "--output", first, "--timeline", frames, *QUICK)
+    done = process("paint", "a cat", "--model", tiny_folder, "--output", first, "--timeline", frames, *QUICK)
     assert done.returncode == 0, done.stderr
     with Image.open(first) as image:
         assert image.size == (64, 64)
@@ -37,7 +57,7 @@ def test_paint_keeps_the_recipe_and_replay_paints_it_again(tiny_folder: Path, tm
     timeline = read_timeline(frames)
     assert timeline.recipe == recipe
     assert len(timeline.steps) == 2
-    done = atelier("replay", first, "--model", tiny_folder, "--output", again)
+    done = process("replay", first, "--model", tiny_folder, "--output", again)
     assert done.returncode == 0, done.stderr
     assert np.array_equal(np.asarray(Image.open(first)), np.asarray(Image.open(again)))
 
@@ -187,6 +207,12 @@ def test_every_command_refuses_in_a_sentence(arguments: list[str], sentence: str
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (ROOT / "x.png").exists()
+
+
+def test_a_refusal_is_all_that_the_process_says() -> None:
+    done = process("paint", "a", "--output", "x.png", "--width", "193")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("Width must be a multiple of 8 from 64 to 2048 pixels, not 193 (192 would do).\n")
 
 
 def test_doctor_finds_what_is_needed_and_what_is_missing(tiny_folder: Path, tmp_path: Path) -> None:
