@@ -43,8 +43,11 @@ class Timeline {
     });
     this.curves = new Curves(this.part("curves"), told.schedule, (stop) => this.film.go(stop));
     const open = (artwork, stop) => this.open(artwork, stop);
-    this.branching = new Branching({ timeline: root, film: this.film, server, samplers: told.samplers, open,
-      onBegin: () => this.compare.leave() });
+    this.branching = new Branching({ timeline: root, film: this.film, server, told, open,
+      onBegin: () => {
+        this.compare.leave();
+        this.ensemble.leave();
+      } });
     this.family = new Family({ origin: this.part("origin"), tree: this.part("family"), server, open, compare: (artwork) => this.#compare(artwork) });
     this.compare = new Compare(this.film, { place: this.part("ways"), onTurn: (on) => {
       root.toggleAttribute("data-comparing", on);
