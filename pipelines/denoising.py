@@ -96,6 +96,15 @@ class Leg:
     generator: torch.Generator
     following: Following | None = None
 
+    def guidance_at(self, position: int, positions: int) -> Guidance | Composition:
+        """Return the guidance at a position of a schedule of so many."""
+        return self.guidance.at(position / max(1, positions - 1))
+
+
+def leg_at(legs: Sequence[Leg], position: int) -> Leg:
+    """Find the leg that a schedule position belongs to."""
+    return next(leg for leg in reversed(legs) if leg.start <= position)
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -177,7 +186,7 @@ def denoise(
         set_begin_index(first)
     for step in range(first, len(timesteps)):
         timestep = scheduler.timesteps[step]
-        leg = next(leg for leg in reversed(legs) if leg.start <= step)
+        leg = leg_at(legs, step)
         options: dict[str, Any] = {"generator": leg.generator} if takes_generator else {}
         scaled = scheduler.scale_model_input(latents, timestep)
         again = known[step - first] if step - first < len(known) else None
@@ -185,7 +194,7 @@ def denoise(
             model_output, contributions = again.model_output, again.contributions
             guidance_norm, guidance_heat = again.guidance_norm, again.guidance_heat
         else:
-            guidance = leg.guidance.at(step / max(1, len(timesteps) - 1))
+            guidance = leg.guidance_at(step, len(timesteps))
             rows = guidance.rows(scaled if canvas is None else canvas.show(scaled), timestep)
             predictions = yield replace(rows, adapter=adapter)
             assert predictions is not None, "rows are answered with predictions"

@@ -15,11 +15,13 @@ from pipelines.denoising import (
     Run,
     denoise,
     from_alpha_space,
+    leg_at,
     schedule_sigmas,
     step_to,
     to_alpha_space,
 )
 from pipelines.following import Following
+from pipelines.guidance import Composition, Guidance
 from pipelines.inpainting import Canvas, begin_canvas
 from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import BadInput, Recipe
@@ -44,6 +46,9 @@ class _Stretch:
     @property
     def length(self) -> int:
         return self.stop - self.first
+
+    def guidance_at(self, position: int) -> Guidance | Composition:
+        return leg_at(self.legs, position).guidance_at(position, len(self.scheduler.timesteps))
 
 
 def prompt_to_image(
@@ -82,6 +87,34 @@ def _life(
         model, recipe, opening.scheduler, opening.legs[0].generator, open_source, first=opening.first
     )
     return _run(stretches, latents, own, canvas)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the network was asked at one step of a run; `canvas` is what it saw beside x_t, if it sees any."""
+
+    guidance: Guidance | Composition
+    adapter: str
+    canvas: Canvas | None
+
+
+def asked_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource = no_sources) -> list[Asked]:
+    """Tell what a recipe's run asks at every step, from its first ancestor's on.
+
+    Raises:
+        BadInput: as `prompt_to_image`; the source is opened only for a network that sees it.
+    """
+    stretches = _stretches(model, recipe, (), open_source)
+    first = stretches[0]
+    canvas = None
+    if model.sees_mask:
+        generator = torch.Generator("cpu").manual_seed(recipe.lineage()[0].seed)
+        _, canvas = begin_canvas(model, recipe, first.scheduler, generator, open_source, first=first.first)
+    return [
+        Asked(stretch.guidance_at(position), SAMPLERS[stretch.recipe.sampler].adapter, canvas)
+        for stretch in stretches
+        for position in range(stretch.first, stretch.stop)
+    ]
 
 
 def _stretches(
