@@ -112,8 +112,8 @@ export class Branching {
     const draw = el("button.branch-draw", { type: "button", onclick: () => {
       seed.value = "-1";
       this.moved();
-    } }, "Draw a new one");
-    const seedField = field("seed", "Seed of the remaining noise", seed);
+    } }, "Draw one");
+    const seedField = field("seed", "Seed of the noise to come", seed);
     seedField.append(draw);
     this.stylesNow = el("span.branch-styles-now");
     this.styles = el("details.branch-styles", {}, el("summary", {}, "Styles ", this.stylesNow), this.mix.root, this.mix.palette, this.mix.methods);

@@ -42,6 +42,7 @@ class Timeline {
       onPlay: (playing) => this.transport?.playing(playing),
     });
     this.curves = new Curves(this.part("curves"), told.schedule, (stop) => this.film.go(stop));
+    this.film.rollOver(this.part("curves"));
     const open = (artwork, stop) => this.open(artwork, stop);
     this.branching = new Branching({ timeline: root, film: this.film, server, told, open,
       onBegin: () => {

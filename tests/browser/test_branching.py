@@ -46,8 +46,19 @@ def test_curves_share_the_scrubber_and_ask_for_nothing(artist: Visit) -> None:
         box = mark.bounding_box()
         assert box is not None
         assert abs(box["x"] + box["width"] / 2 - stop_of(stop, panel)[0]) < 1
+    # One click marked it; the mark stays while she looks elsewhere, and leads back.
+    flag = page.locator(".curves-flag")
+    expect(flag).to_have_text(f"Step {STEPS}")
+    page.keyboard.press("Home")
+    page.mouse.wheel(0, 40)
+    expect(place).to_have_text(f"Step 2 of {STEPS}")
+    flag.click(position={"x": 4, "y": 4})
+    expect(place).to_have_text(f"Step {STEPS} of {STEPS}")
+    page.keyboard.press("m")
+    expect(flag).to_be_hidden()
     page.mouse.click(*stop_of(STEPS, panel))
     expect(place).to_have_text("The finished picture")
+    expect(flag).to_have_text("Finished")
 
     # Every other curve follows too; the training schedule has an axis of its own and leads to the same steps.
     page.keyboard.press("Home")
