@@ -122,17 +122,27 @@ class Finisher:
             self._thread.join()
 
     def known(self, recipe: Recipe, device: torch.device) -> list[Known]:
-        """Read the steps that a branch need not paint again; none when its parent's timeline is gone."""
+        """Read the steps that a branch need not paint again; none when its parent's timeline is gone.
+
+        With a mask these are all steps of its parent, which it follows outside it.
+        """
         from pipelines.timeline import read_timeline
 
         if recipe.branch is None:
             return []
+        best: list[Known] = []
         for artwork_id in self._gallery.painted(recipe.branch.parent):
             try:
-                return read_timeline(self._data.timeline(artwork_id)).known(recipe.branch.step, device)
-            except (BadInput, IndexError) as error:
+                timeline = read_timeline(self._data.timeline(artwork_id))
+            except BadInput as error:
                 log.info("a branch is painted from its first step: %s", error)
-        return []
+                continue
+            wanted = len(timeline.steps) if recipe.branch.mask is not None else recipe.branch.step
+            known = timeline.known(wanted, device)
+            if len(known) >= min(wanted, len(timeline.steps)):
+                return known
+            best = max(best, known, key=len)
+        return best
 
     # What the painter hands over
 

@@ -71,7 +71,7 @@ class Studio:
             self.jobs = Jobs(self._index, keep_live_s=settings.keep_live_s)
             self.storage = Storage(self._index, self._data, budget_bytes=settings.timeline_budget_bytes)
             self._finisher = Finisher(self.jobs, self.gallery, self.storage, self.sources, self._data)
-            self._layers = Layers(self.ready_model)
+            self._layers = Layers(self.ready_model, self.sources.open)
             self.sketches = Sketches(self._finisher, self.jobs.nudge)
             self.queue = JobQueue(
                 self.jobs,

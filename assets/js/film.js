@@ -304,17 +304,21 @@ export class Film {
     new ResizeObserver(() => this.#changed()).observe(this.strip);
     this.#dragOver(this.strip, () => this.strip.getBoundingClientRect());
     this.#dragOver(this.canvas, () => this.canvas.getBoundingClientRect());
-    for (const target of [this.strip, this.canvas]) {
-      let rolled = 0;
-      target.addEventListener("wheel", (event) => {
-        if (this.last === 0) return;
-        event.preventDefault();
-        rolled += Math.abs(event.deltaY) > Math.abs(event.deltaX) ? event.deltaY : event.deltaX;
-        const whole = Math.trunc(rolled / 40);
-        rolled -= whole * 40;
-        if (whole !== 0) this.go(this.stop + whole);
-      }, { passive: false });
-    }
+    this.rollOver(this.strip);
+    this.rollOver(this.canvas);
+  }
+
+  // The wheel over `target` goes along the film.
+  rollOver(target) {
+    let rolled = 0;
+    target.addEventListener("wheel", (event) => {
+      if (this.last === 0) return;
+      event.preventDefault();
+      rolled += Math.abs(event.deltaY) > Math.abs(event.deltaX) ? event.deltaY : event.deltaX;
+      const whole = Math.trunc(rolled / 40);
+      rolled -= whole * 40;
+      if (whole !== 0) this.go(this.stop + whole);
+    }, { passive: false });
   }
 
   #dragOver(target, rectangle) {

@@ -42,9 +42,13 @@ class Timeline {
       onPlay: (playing) => this.transport?.playing(playing),
     });
     this.curves = new Curves(this.part("curves"), told.schedule, (stop) => this.film.go(stop));
+    this.film.rollOver(this.part("curves"));
     const open = (artwork, stop) => this.open(artwork, stop);
-    this.branching = new Branching({ timeline: root, film: this.film, server, samplers: told.samplers, open,
-      onBegin: () => this.compare.leave() });
+    this.branching = new Branching({ timeline: root, film: this.film, server, told, open,
+      onBegin: () => {
+        this.compare.leave();
+        this.ensemble.leave();
+      } });
     this.family = new Family({ origin: this.part("origin"), tree: this.part("family"), server, open, compare: (artwork) => this.#compare(artwork) });
     this.compare = new Compare(this.film, { place: this.part("ways"), onTurn: (on) => {
       root.toggleAttribute("data-comparing", on);
