@@ -52,6 +52,7 @@ TimelineBudget = Annotated[
 ]
 # Numbers arrive as text, so that the recipe's own sentences answer for them.
 Number = Annotated[str | None, typer.Option(metavar="NUMBER")]
+Grow = Annotated[str, typer.Option(metavar="PX", help="Let the picture grow to this side.")]
 Image = Annotated[Path | None, typer.Option(help="A picture to begin from.")]
 Strength = Annotated[
     str, typer.Option(metavar="NUMBER", help="How much of the schedule is painted over --image.")
@@ -186,7 +187,18 @@ def blend(
 def inpaint(
     image: Annotated[Path, typer.Argument(help="The picture: PNG, JPEG, WebP, AVIF, TIFF or HEIC.")],
     *,
-    mask: Annotated[Path, typer.Option(help="A picture of the same size; what is white is repainted.")],
+    mask: Annotated[
+        Path | None, typer.Option(help="A picture of the same size; what is white is repainted.")
+    ] = None,
+    left: Grow = "0",
+    top: Grow = "0",
+    right: Grow = "0",
+    bottom: Grow = "0",
+    style: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=WEIGHT", help="A style of the palette for the fill; once for each."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="conditioning, slerp or prediction.")] = "conditioning",
     prompt: Annotated[str, typer.Option(help="What should be there.")] = "",
     strength: Annotated[
         str, typer.Option(metavar="NUMBER", help="How much of the schedule is painted in the hole.")
@@ -207,10 +219,18 @@ def inpaint(
     model: ModelName = EMBEDDED,
     timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
 ) -> None:
-    """Repaint what a mask covers; the rest of the picture stays as it is, to the last bit."""
+    """Repaint what a mask covers, or let a picture grow; the rest stays as it is, to the last bit."""
     target, folder = png_path(output), find_model(model)
+    mix = make_mix([read_share(share) for share in style], method) if style else None
     begun = read_hole(
-        folder, image, mask, feather=feather, strength=strength, hole=hole, paste_back=paste_back
+        folder,
+        image,
+        mask,
+        feather_px=feather,
+        strength=strength,
+        hole=hole,
+        paste_back=paste_back,
+        extend=(left, top, right, bottom),
     )
     recipe = recipe_maker(
         folder,
@@ -223,7 +243,7 @@ def inpaint(
         guidance_scale=guidance_scale,
         source=begun.source,
     )
-    paint_all(folder.path, [(target, recipe(prompt=prompt))], timeline, begun.files)
+    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline, begun.files)
 
 
 @app.command()

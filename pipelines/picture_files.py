@@ -24,6 +24,8 @@ pillow_heif.register_heif_opener()
 
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 100_000_000
+# Twice what Pillow warns of: no setting lets in what it takes for a decompression bomb.
+BOMB_PIXELS = 178_956_970
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "HEIF", "BMP", "GIF")
 IN_WORDS = "PNG, JPEG, WebP, AVIF, TIFF or HEIC"
 
@@ -61,6 +63,14 @@ class Picture:
         """Return a part of it: left, top, right, bottom, on the picture."""
         left, top, right, bottom = box
         return Picture(self.pixels[top:bottom, left:right], self.icc_profile)
+
+    def extended(self, margins: tuple[int, int, int, int]) -> Picture:
+        """Let it grow to the left, top, right and bottom by so many pixels, mirrored at its edges."""
+        if not any(margins):
+            return self
+        left, top, right, bottom = margins
+        grown = np.pad(self.pixels, ((top, bottom), (left, right), (0, 0)), mode="symmetric")
+        return Picture(grown, self.icc_profile)
 
     def rgb(self) -> Image.Image:
         """Show it as models see it: 8-bit sRGB, on white where it is clear."""

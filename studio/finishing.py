@@ -284,7 +284,7 @@ class Finisher:
             self._jobs.note(job.id, _DIFFERS)
         if not canvas.untimed:
             folder = self._data.timeline(job.id)
-            if job.recipe.source is not None and job.recipe.source.mask is not None:
+            if job.recipe.source is not None and job.recipe.source.in_part:
                 write_file(folder / LAST_STOP, webp_bytes(stitched.part))
             sheets = write_sheets(folder, self._model, canvas.previews)
             self._line_up(_Drawing(job.id, artwork_id, sheets))

@@ -313,6 +313,9 @@ def evaluate_filling(
     size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judge; toy is for tests.")] = "v1",
     pictures: Annotated[int, typer.Option(min=1, help="Held-out paintings with a hole.")] = 50,
     judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of the judge.")] = 3000,
+    judge_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pictures in each; fewer suit a CPU.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="The model's own by default.")] = None,
     workers: Workers = CORES,
     limit: Limit = None,
@@ -338,6 +341,7 @@ def evaluate_filling(
         output,
         pictures=pictures,
         judge_steps=judge_steps,
+        judge_batch_size=judge_batch_size,
         steps=steps,
         size=size,
         workers=workers,

@@ -6,7 +6,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -76,6 +76,7 @@ def measure_filling(
     *,
     pictures: int = 50,
     judge_steps: int = 3000,
+    judge_batch_size: int | None = None,
     steps: int | None = None,
     size: str = "v1",
     workers: int = 1,
@@ -91,7 +92,8 @@ def measure_filling(
         data: the data pack.
         output: where the pack is laid out, the judge is kept and a sheet to look at is left.
         pictures: how many paintings.
-        judge_steps: training steps of the judge, unless an earlier run left one trained as long.
+        judge_steps: training steps of the judge, unless an earlier run left one trained alike.
+        judge_batch_size: pictures in each; as many as in an evaluation of the whole model by default.
         steps: of the sampler; the model's own by default.
         size: of the judge, "v1" or "toy".
         workers: processes that lay the pack out.
@@ -111,6 +113,8 @@ def measure_filling(
     # Seeded as in an evaluation of the whole model, whose judge this is.
     torch.manual_seed(0)
     network = TOY_NETWORK if size == "toy" else NetworkSize()
+    if judge_batch_size is not None:
+        network = replace(network, batch_size=judge_batch_size)
     judge = load_or_train_judge(bank, output / "judge.safetensors", size=network, steps=judge_steps, say=say)
     model = load_model(folder)
     ways: dict[str, list[Tensor]] = {_ORIGINAL: [painting.pixels for painting in paintings]}
