@@ -57,10 +57,14 @@ def read_hole(recipe: Recipe, source: Source, open_source: OpenSource) -> Hole:
 
 @dataclass(frozen=True, slots=True)
 class Stitched:
-    """A finished picture, and the part of it that was painted as an RGB image of the recipe's size."""
+    """A finished picture, and the part of it that was painted as an RGB image of the recipe's size.
+
+    `mask` is of that size too, L: how much of each pixel was painted; None where all of it was.
+    """
 
     whole: Picture
     part: Image.Image
+    mask: Image.Image | None = None
 
 
 def stitch(recipe: Recipe, painted: Image.Image, open_source: OpenSource) -> Stitched:
@@ -104,7 +108,9 @@ def stitch(recipe: Recipe, painted: Image.Image, open_source: OpenSource) -> Sti
     whole = Picture(result, picture.icc_profile)
     margin = _margin(region, box)
     part = _over_the_edge(whole.crop(box).rgb(), margin).resize(painted.size, Image.Resampling.LANCZOS)
-    return Stitched(whole, part)
+    over = functional.pad(soft, (margin[0], margin[2], margin[1], margin[3]))[0, 0]
+    shown = Image.fromarray((over * 255).round().byte().numpy()).resize(painted.size)
+    return Stitched(whole, part, shown)
 
 
 def feathered(mask: Tensor, feather_px: int) -> Tensor:

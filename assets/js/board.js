@@ -12,7 +12,9 @@ export class Board {
     this.tool = "brush";
     this.size = 36;
     this.tolerance = 24;
-    this.before = null; // what lies under the mask
+    this.picture = null;
+    this.margins = [0, 0, 0, 0]; // by how much it grows to the left, top, right and bottom
+    this.before = null; // what lies under the mask: the picture, grown
     this.after = null; // a fill, shown instead of it from `wipe` on
     this.wipe = 0;
     this.preview = null;
@@ -27,14 +29,54 @@ export class Board {
     return !this.before || this.after !== null || this.preview !== null;
   }
 
-  open(bitmap) {
-    this.before = bitmap;
+  open(bitmap, margins = [0, 0, 0, 0]) {
+    this.picture = bitmap;
+    this.margins = margins;
+    this.before = grown(bitmap, margins);
     this.after = this.preview = null;
-    this.mask = sheet(bitmap.width, bitmap.height);
+    this.mask = sheet(this.before.width, this.before.height);
     this.rim = null;
     this.past = [];
     this.future = [];
+    this.#edited();
     this.fit();
+  }
+
+  // Lets the picture grow, or shrink back; the mask and the ways back stay where they are on it.
+  extend(margins) {
+    if (this.locked || margins.every((side, index) => side === this.margins[index])) return;
+    const { width, height } = this.before;
+    const before = grown(this.picture, margins);
+    const by = [margins[0] - this.margins[0], margins[1] - this.margins[1]];
+    const moved = (alpha) => shifted(alpha, width, height, before.width, before.height, by);
+    const alpha = this.#bare(this.#alpha());
+    [this.past, this.future] = [this.past, this.future].map((all) => all.map((one) => moved(this.#bare(one))));
+    this.margins = margins;
+    this.before = before;
+    this.mask = sheet(before.width, before.height);
+    this.rim = null;
+    this.#put(moved(alpha));
+    this.fit();
+  }
+
+  // The mask without what covers the margins.
+  #bare(alpha) {
+    const { width, height } = this.before;
+    const [left, top, right, bottom] = this.margins;
+    if (!(left || top || right || bottom)) return alpha;
+    return alpha.map((value, place) => {
+      const [x, y] = [place % width, Math.floor(place / width)];
+      return x < left || y < top || x >= width - right || y >= height - bottom ? 0 : value;
+    });
+  }
+
+  // What the picture grows by is painted, whatever else is.
+  #coverMargins() {
+    const { width, height } = this.mask;
+    const [left, top, right, bottom] = this.margins;
+    const pen = this.mask.getContext("2d");
+    pen.fillStyle = COVER;
+    for (const strip of [[0, 0, left, height], [0, 0, width, top], [width - right, 0, right, height], [0, height - bottom, width, bottom]]) pen.fillRect(...strip);
   }
 
   close() {
@@ -128,6 +170,7 @@ export class Board {
   }
 
   #edited() {
+    this.#coverMargins();
     this.edits = (this.edits ?? 0) + 1;
     this.draw();
     this.changed();
@@ -160,15 +203,16 @@ export class Board {
     this.#put(this.future.pop());
   }
 
+  // Whether nothing of the picture itself is covered.
   get isEmpty() {
-    return !this.mask || this.#alpha().every((value) => value === 0);
+    return !this.mask || this.#bare(this.#alpha()).every((value) => value === 0);
   }
 
-  // The mask as a file: white on black, as the studio reads it.
+  // The mask of the picture itself as a file: white on black, as the studio reads it.
   async file() {
-    const copy = sheet(this.mask.width, this.mask.height);
+    const copy = sheet(this.picture.width, this.picture.height);
     const pen = copy.getContext("2d");
-    pen.drawImage(this.mask, 0, 0);
+    pen.drawImage(this.mask, -this.margins[0], -this.margins[1]);
     pen.globalCompositeOperation = "source-in";
     pen.fillStyle = "#fff";
     pen.fillRect(0, 0, copy.width, copy.height);
@@ -353,6 +397,34 @@ function sheet(width, height) {
   canvas.height = height;
   canvas.getContext("2d", { willReadFrequently: true });
   return canvas;
+}
+
+// A picture that has grown to its sides, mirrored at its edges.
+function grown(bitmap, [left, top, right, bottom]) {
+  if (!(left || top || right || bottom)) return bitmap;
+  const { width, height } = bitmap;
+  const whole = sheet(width + left + right, height + top + bottom);
+  const pen = whole.getContext("2d");
+  for (let row = -Math.ceil(top / height); row <= Math.ceil(bottom / height); row++) {
+    for (let column = -Math.ceil(left / width); column <= Math.ceil(right / width); column++) {
+      const [flipX, flipY] = [column % 2 ? -1 : 1, row % 2 ? -1 : 1];
+      const x = left + (column + (flipX < 0 ? 1 : 0)) * width;
+      const y = top + (row + (flipY < 0 ? 1 : 0)) * height;
+      pen.setTransform(flipX, 0, 0, flipY, x, y);
+      pen.drawImage(bitmap, 0, 0);
+    }
+  }
+  return whole;
+}
+
+// A mask on a sheet of another size, moved to the right and down.
+function shifted(alpha, width, height, toWidth, toHeight, [right, down]) {
+  const moved = new Uint8ClampedArray(toWidth * toHeight);
+  for (let y = Math.max(0, -down); y < Math.min(height, toHeight - down); y++) {
+    const [from, to] = [Math.max(0, -right), Math.min(width, toWidth - right)];
+    moved.set(alpha.subarray(y * width + from, y * width + to), (y + down) * toWidth + from + right);
+  }
+  return moved;
 }
 
 // The largest (or smallest) value within `radius`, along rows and then along columns.

@@ -30,7 +30,7 @@ class Inpainting {
     this.board.wiped = (at) => {
       this.slider.value = String(at);
     };
-    this.form = new FillForm(root.querySelector(".inpaint-form"), told);
+    this.form = new FillForm(root.querySelector(".inpaint-form"), told, () => server.list_presets({}));
     this.#build();
     this.#listen();
     this.#recall();
@@ -83,7 +83,10 @@ class Inpainting {
       event.preventDefault();
       this.paint();
     });
-    this.form.form.addEventListener("input", () => this.#remember());
+    this.form.form.addEventListener("input", (event) => {
+      if (event.target.dataset.side) this.#grow();
+      this.#remember();
+    });
     const over = this.root.querySelector(".inpaint-easel");
     over.addEventListener("dragover", (event) => event.preventDefault());
     over.addEventListener("drop", (event) => {
@@ -189,8 +192,10 @@ class Inpainting {
     this.form.complain({ sentence: error.message, field: "image" });
   }
 
-  async #open(source, mask = null) {
-    this.board.open(await pictureAt(`/sources/${source.source}/view.webp`));
+  async #open(source, mask = null, extend = [0, 0, 0, 0]) {
+    const bitmap = await pictureAt(`/sources/${source.source}/view.webp`);
+    this.form.extend = extend;
+    this.board.open(bitmap, this.#margins(source, bitmap));
     this.#showSize();
     this.source?.close();
     this.jobs.clear();
@@ -200,6 +205,15 @@ class Inpainting {
     if (mask) await this.board.recall(mask);
     this.#show("mask");
     this.#remember();
+  }
+
+  // The picture grows on the board as it is typed; the board may show it smaller than it is.
+  #margins(source, bitmap) {
+    return this.form.margins.map((side) => Math.round((side * bitmap.width) / source.width));
+  }
+
+  #grow() {
+    if (this.kept.source && this.board.picture) this.board.extend(this.#margins(this.kept.source, this.board.picture));
   }
 
   #putAway() {
@@ -215,11 +229,13 @@ class Inpainting {
     this.form.complain({});
     if (!this.kept.source) return this.form.complain({ sentence: "Bring a picture first.", field: "image" });
     if (this.#running) return undefined;
-    if (this.board.isEmpty) return this.form.complain({ sentence: "Paint over what should change first.", field: "mask" });
+    const bare = this.board.isEmpty;
+    if (bare && this.form.margins.every((side) => side === 0)) return this.form.complain({ sentence: "Paint over what should change first.", field: "mask" });
     this.form.fill.disabled = true;
     try {
-      const mask = await this.#send("/sources", await this.board.file());
-      const answer = await this.server.fill({ ...this.form.values, image: this.kept.source.source, mask: mask.source });
+      const mask = bare ? null : (await this.#send("/sources", await this.board.file())).source;
+      const { mix, extend } = this.form;
+      const answer = await this.server.fill({ ...this.form.values, image: this.kept.source.source, mask, mix, extend });
       if (answer.sentence) this.form.complain(answer);
       else this.follow(answer.group, answer.region);
     } catch (error) {
@@ -302,13 +318,14 @@ class Inpainting {
     this.jobs.clear();
     this.kept.group = null;
     this.board.after = this.board.preview = null;
+    this.#grow();
     this.board.draw();
     this.#show("mask");
     this.#remember();
   }
 
   async #goOnFrom(job) {
-    const before = { source: this.kept.source, mask: this.board.remembered() };
+    const before = { source: this.kept.source, mask: this.board.remembered(), extend: this.form.extend };
     try {
       const next = await this.#send(`/sources/from/${job.artwork}`);
       this.kept.history = [...this.kept.history, before].slice(-12);
@@ -322,7 +339,7 @@ class Inpainting {
   async #takeBack() {
     const before = this.kept.history.at(-1);
     this.kept.history = this.kept.history.slice(0, -1);
-    await this.#open(before.source, before.mask);
+    await this.#open(before.source, before.mask, before.extend);
   }
 
   #describe() {
@@ -396,7 +413,7 @@ class Inpainting {
     const { group, region } = kept;
     try {
       this.kept.history = kept.history ?? [];
-      await this.#open(kept.source, kept.mask);
+      await this.#open(kept.source, kept.mask, this.form.extend);
     } catch {
       this.#putAway();
       return;

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from pipelines.recipe import read_recipe
 from tests.browser.house import PATIENCE_MS, ROOT, Visit
 
 SIZE = (448, 320)
@@ -164,3 +165,49 @@ def test_a_picture_of_the_gallery_is_opened(artist: Visit) -> None:
     artist.page.locator("#stage").get_by_role("button", name="Repaint a part").click()
     expect(artist.page.locator(".inpaint")).to_have_attribute("data-view", "mask")
     expect(artist.page.locator(".inpaint-canvas")).to_be_visible()
+
+
+def test_a_picture_grows_in_a_style(artist: Visit, painting: Path) -> None:
+    artist.enter()
+    page = to_inpainting(artist)
+    page.locator(".inpaint input[type=file]").set_input_files(painting)
+    expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
+    stroke(page, (0.45, 0.5), (0.55, 0.5))
+    covered = board(page)
+    page.locator("#fill-right").fill("32")
+    grown = board(page)
+    assert grown != covered
+    page.locator("#fill-right").fill("0")
+    assert board(page) == covered, "the mask is where it was on the picture"
+    page.locator("#fill-right").fill("5000")
+    page.locator("#fill-style").select_option("palette ukiyo-e")
+    page.locator("#fill-prompt").fill("a boat")
+    page.locator("#fill-num_inference_steps").fill("2")
+    page.locator(".inpaint-fill").click()
+    expect(page.locator("#fill-complaint")).to_contain_text(
+        "from 0 to 4096 on each of its four sides, not by 5000"
+    )
+    page.locator("#fill-right").fill("32")
+    page.get_by_role("button", name="Clear").click()
+    bare = board(page)
+
+    # It survives a reload, and then only what it grows by is painted.
+    page.wait_for_timeout(400)
+    page.reload()
+    to_inpainting(artist)
+    expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
+    assert board(page) == bare
+    expect(page.locator("#fill-style")).to_have_value("palette ukiyo-e")
+    page.locator(".inpaint-fill").click()
+    expect(page.locator(".inpaint-status")).to_have_text(re.compile(r"^Finished"), timeout=PATIENCE_MS)
+    href = page.locator(".inpaint-actions a").get_attribute("href")
+    assert href is not None
+    answer = page.request.get(artist.house.url + href)
+    with Image.open(io.BytesIO(answer.body())) as after, Image.open(painting) as before:
+        assert after.size == (before.width + 32, before.height)
+        assert np.array_equal(np.asarray(after.convert("RGB"))[:, : before.width], np.asarray(before))
+        recipe = read_recipe(after.info["atelier_recipe"])
+    assert recipe.mix is not None
+    assert [style.name for style in recipe.mix.styles] == ["ukiyo-e"]
+    page.get_by_role("button", name="Paint on from this").click()
+    expect(page.locator("#fill-right")).to_have_value("0")
