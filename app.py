@@ -15,7 +15,7 @@ import typer
 
 from pipelines.models.find import EMBEDDED, find_model, list_models
 from pipelines.palette import make_mix, read_share
-from pipelines.picture_files import read_file
+from pipelines.picture_files import BOMB_PIXELS, MAX_BYTES, MAX_PIXELS, read_file
 from pipelines.recipe import BadInput
 from pipelines.training.cli import train_app
 from studio.to_files import (
@@ -50,6 +50,18 @@ TimelineBudget = Annotated[
         help="What one artist's timelines may take on the disk; the oldest unpinned ones are dropped first.",
     ),
 ]
+MaxMegapixels = Annotated[
+    float,
+    typer.Option(
+        metavar="MILLION",
+        min=0.01,
+        max=BOMB_PIXELS / 1e6,
+        help="How many million pixels a picture may have that an artist brings.",
+    ),
+]
+MaxMegabytes = Annotated[
+    float, typer.Option(metavar="MB", min=0.01, help="How large the file of such a picture may be.")
+]
 # Numbers arrive as text, so that the recipe's own sentences answer for them.
 Number = Annotated[str | None, typer.Option(metavar="NUMBER")]
 Grow = Annotated[str, typer.Option(metavar="PX", help="Let the picture grow to this side.")]
@@ -67,10 +79,12 @@ def default(
     data_dir: DataDir = None,
     model: ModelName = EMBEDDED,
     timeline_budget: TimelineBudget = 4,
+    max_megapixels: MaxMegapixels = MAX_PIXELS / 1e6,
+    max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
 ) -> None:
     """Serve the studio when no command is given."""
     if context.invoked_subcommand is None:
-        serve(host, port, data_dir, model, timeline_budget)
+        serve(host, port, data_dir, model, timeline_budget, max_megapixels, max_megabytes)
 
 
 @app.command()
@@ -80,6 +94,8 @@ def serve(
     data_dir: DataDir = None,
     model: ModelName = EMBEDDED,
     timeline_budget: TimelineBudget = 4,
+    max_megapixels: MaxMegapixels = MAX_PIXELS / 1e6,
+    max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
 ) -> None:
     """Open the studio to browsers (the default)."""
     from studio.serve import serve as serve_studio
@@ -92,6 +108,8 @@ def serve(
             data_dir=data_dir or default_data_dir(),
             model=model,
             timeline_budget_bytes=round(timeline_budget * 10**9),
+            max_source_pixels=round(max_megapixels * 10**6),
+            max_source_bytes=round(max_megabytes * 10**6),
         )
     )
 

@@ -150,6 +150,19 @@ def picture_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, 
     return image.size if _turn(image) < 5 else (image.height, image.width)
 
 
+def laid_over(under: Picture, over: Picture, mask: Image.Image) -> Picture:
+    """Lay one picture over another of its kind where a mask (L) is white; where it is black every bit stays.
+
+    Raises:
+        BadInput: they differ in size, depth or channels.
+    """
+    if under.pixels.shape != over.pixels.shape or under.pixels.dtype != over.pixels.dtype:
+        raise BadInput("Only two fills of one picture can be brushed together.", "image")
+    share = np.asarray(mask, np.float32)[..., None] / 255
+    mixed = under.pixels + share * (over.pixels.astype(np.float32) - under.pixels)
+    return Picture(mixed.round().astype(under.pixels.dtype), under.icc_profile)
+
+
 def fit_picture(image: Image.Image, width: int, height: int) -> Image.Image:
     """Scale a picture to cover width by height pixels and cut what stands over, evenly from both sides."""
     if image.size == (width, height):

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.refusal import BadInput
 
@@ -44,6 +44,9 @@ class Source(BaseModel):
 
     `extend` is by how many pixels the picture grows to the left, top, right and bottom: that is painted too,
     and `feather_px` of it then goes over from the mirrored picture, since no pixel of the picture changes.
+
+    `over` is a finished picture of the same size that is laid over the result in the end, where its
+    `over_mask` is white: two fills brushed into one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -56,6 +59,15 @@ class Source(BaseModel):
     context: Annotated[float, Field(ge=0, le=4, allow_inf_nan=False)] = _left_out(CONTEXT)
     paste_back: bool = _left_out(True)
     extend: tuple[_ExtendPx, _ExtendPx, _ExtendPx, _ExtendPx] = _left_out(NO_MARGINS)
+
+    over: Sha256 | None = _left_out(None)
+    over_mask: Sha256 | None = _left_out(None)
+
+    @model_validator(mode="after")
+    def _over_where(self) -> Source:
+        if (self.over is None) != (self.over_mask is None):
+            raise ValueError("what is laid over has a mask, and a mask has what it lays over")
+        return self
 
     @property
     def in_part(self) -> bool:
@@ -71,7 +83,7 @@ class Source(BaseModel):
     @property
     def files(self) -> tuple[str, ...]:
         """The hashes of all files that the picture needs."""
-        return (self.image,) if self.mask is None else (self.image, self.mask)
+        return tuple(key for key in (self.image, self.mask, self.over, self.over_mask) if key is not None)
 
 
 def make_source(**fields: object) -> Source:

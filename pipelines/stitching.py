@@ -16,6 +16,7 @@ from pipelines.picture_files import (
     Pixels,
     fit_picture,
     in_profile,
+    laid_over,
     read_mask,
     read_picture,
 )
@@ -106,6 +107,9 @@ def stitch(recipe: Recipe, painted: Image.Image, open_source: OpenSource) -> Sti
     untouched = alpha[0, 0].numpy() == 0
     result[top:bottom, left:right][untouched] = kept[untouched]
     whole = Picture(result, picture.icc_profile)
+    if source.over is not None and source.over_mask is not None:
+        mask = read_mask(open_source(source.over_mask), whole.size, max_pixels=BOMB_PIXELS)
+        whole = laid_over(whole, _read(source.over, open_source), mask)
     margin = _margin(region, box)
     part = _over_the_edge(whole.crop(box).rgb(), margin).resize(painted.size, Image.Resampling.LANCZOS)
     over = functional.pad(soft, (margin[0], margin[2], margin[1], margin[3]))[0, 0]

@@ -18,9 +18,11 @@ export class Board {
     this.after = null; // a fill, shown instead of it from `wipe` on
     this.wipe = 0;
     this.preview = null;
+    this.over = null; // another fill, which shows where the mask covers
     this.past = [];
     this.future = [];
     this.view = { scale: 1, x: 0, y: 0 };
+    this.fingers = new Map(); // where each pointer is, by its id: two of them pinch
     this.#listen();
     new ResizeObserver(() => this.fit()).observe(canvas.parentElement);
   }
@@ -57,6 +59,34 @@ export class Board {
     this.rim = null;
     this.#put(moved(alpha));
     this.fit();
+  }
+
+  // Brushes one fill over another, with a mask of its own, until `unweave`.
+  weave(under, over) {
+    const { before, picture, mask, margins, past, future, wipe } = this;
+    const { width, height } = before;
+    this.aside ??= { before, picture, mask, margins, past, future, wipe };
+    const fitted = (bitmap) => {
+      const copy = sheet(width, height);
+      copy.getContext("2d").drawImage(bitmap, 0, 0, width, height);
+      return copy;
+    };
+    this.over = fitted(over);
+    if (under === this.under) return this.draw();
+    this.under = under;
+    this.before = this.picture = fitted(under);
+    this.margins = [0, 0, 0, 0];
+    this.after = this.preview = null;
+    this.mask = sheet(width, height);
+    [this.past, this.future] = [[], []];
+    return this.draw();
+  }
+
+  unweave() {
+    if (!this.aside) return;
+    Object.assign(this, this.aside);
+    this.aside = this.over = this.under = null;
+    this.#edited();
   }
 
   // The mask without what covers the margins.
@@ -131,18 +161,16 @@ export class Board {
     }
     if (this.preview) {
       const { bitmap, region } = this.preview;
-      const part = sheet(width, height);
-      const under = part.getContext("2d");
-      under.drawImage(this.mask, 0, 0);
-      under.globalCompositeOperation = "source-in";
-      under.drawImage(bitmap, region.left * width, region.top * height, region.width * width, region.height * height);
-      pen.drawImage(part, 0, 0);
+      pen.drawImage(this.#masked(bitmap, region.left * width, region.top * height, region.width * width, region.height * height), 0, 0);
       return;
     }
-    pen.globalAlpha = VEIL;
-    pen.drawImage(this.mask, 0, 0);
-    pen.globalAlpha = 1;
-    if (!this.stroke) pen.drawImage(this.#outline(), 0, 0);
+    if (this.over) pen.drawImage(this.#masked(this.over, 0, 0), 0, 0);
+    else {
+      pen.globalAlpha = VEIL;
+      pen.drawImage(this.mask, 0, 0);
+      pen.globalAlpha = 1;
+      if (!this.stroke) pen.drawImage(this.#outline(), 0, 0);
+    }
     if (this.pointer && this.tool !== "wand") {
       pen.lineWidth = 1.5 / scale;
       pen.strokeStyle = "#efe8dc";
@@ -150,6 +178,16 @@ export class Board {
       pen.arc(this.pointer.x, this.pointer.y, this.size / 2, 0, 2 * Math.PI);
       pen.stroke();
     }
+  }
+
+  // What of an image the mask covers.
+  #masked(image, ...place) {
+    const part = sheet(this.mask.width, this.mask.height);
+    const pen = part.getContext("2d");
+    pen.drawImage(this.mask, 0, 0);
+    pen.globalCompositeOperation = "source-in";
+    pen.drawImage(image, ...place);
+    return part;
   }
 
   // The rim of the mask, so that it is seen on a picture of its own colour too; drawn anew when the mask changed.
@@ -268,8 +306,8 @@ export class Board {
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
-    canvas.addEventListener("pointerup", () => this.#up());
-    canvas.addEventListener("pointercancel", () => this.#up());
+    canvas.addEventListener("pointerup", (event) => this.#up(event));
+    canvas.addEventListener("pointercancel", (event) => this.#up(event));
     canvas.addEventListener("pointerleave", () => {
       this.pointer = null;
       this.draw();
@@ -300,6 +338,12 @@ export class Board {
   #down(event) {
     if (!this.before) return;
     this.canvas.setPointerCapture(event.pointerId);
+    this.fingers.set(event.pointerId, event);
+    if (this.fingers.size > 1) {
+      this.#giveUpStroke();
+      this.pinch = this.#grip();
+      return;
+    }
     if (event.button === 1 || this.held) {
       this.dragging = { x: event.clientX, y: event.clientY };
       return;
@@ -323,6 +367,15 @@ export class Board {
 
   #move(event) {
     this.pointer = this.#at(event);
+    if (this.fingers.has(event.pointerId)) this.fingers.set(event.pointerId, event);
+    if (this.pinch) {
+      const { x, y, apart } = this.pinch;
+      this.pinch = this.#grip();
+      this.view.x += this.pinch.x - x;
+      this.view.y += this.pinch.y - y;
+      this.zoom(this.pinch.apart / apart, this.pinch.x, this.pinch.y);
+      return;
+    }
     if (this.dragging) {
       const dense = window.devicePixelRatio || 1;
       this.view.x += (event.clientX - this.dragging.x) * dense;
@@ -337,7 +390,27 @@ export class Board {
     this.draw();
   }
 
-  #up() {
+  // Where two fingers hold the picture, and how far they are apart, in pixels of the canvas.
+  #grip() {
+    const dense = window.devicePixelRatio || 1;
+    const [one, other] = [...this.fingers.values()].map((event) => ({ x: event.offsetX * dense, y: event.offsetY * dense }));
+    return { x: (one.x + other.x) / 2, y: (one.y + other.y) / 2, apart: Math.max(1, Math.hypot(one.x - other.x, one.y - other.y)) };
+  }
+
+  // What the first finger began to paint was no stroke.
+  #giveUpStroke() {
+    this.dragging = this.wiping = null;
+    if (!this.stroke) return;
+    this.stroke = null;
+    this.#put(this.past.pop());
+  }
+
+  #up(event) {
+    this.fingers.delete(event.pointerId);
+    if (this.pinch) {
+      if (this.fingers.size < 2) this.pinch = null;
+      return;
+    }
     this.dragging = this.wiping = null;
     if (!this.stroke) return;
     this.stroke = null;

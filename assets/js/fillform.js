@@ -30,7 +30,7 @@ export class FillForm {
       seed: el("input", { id: "fill-seed", inputmode: "numeric", value: "-1" }),
       sampler: el("select", { id: "fill-sampler" }, ...samplers.map((name) => el("option", { value: name }, name))),
       hole: el("select", { id: "fill-hole" }, ...HOLES.map(([value, name, title]) => el("option", { value, title }, name))),
-      style: el("select", { id: "fill-style" }, el("option", { value: "" }, "As the words say"),
+      style: el("select", { id: "fill-style" }, el("option", { value: "" }, "As in words"),
         el("optgroup", { label: "Palette" }, ...told.styles.map((name) => el("option", { value: `palette ${name}` }, name)))),
       ...Object.fromEntries(SIDES.map((side) => [side, el("input", {
         id: `fill-${side}`, type: "number", min: 0, max: told.most_px, step: 8, value: 0, "aria-label": `Grow to the ${side}, pixels`, "data-side": side,

@@ -57,7 +57,7 @@ export class Outline {
   }
 }
 
-// White becomes opaque and black clear.
+// White becomes opaque and black clear, with a smooth edge in between.
 function covered(grey) {
   const canvas = new OffscreenCanvas(grey.width, grey.height);
   const pen = canvas.getContext("2d", { willReadFrequently: true });
@@ -65,7 +65,7 @@ function covered(grey) {
   grey.close();
   const image = pen.getImageData(0, 0, canvas.width, canvas.height);
   const { data } = image;
-  for (let place = 0; place < data.length; place += 4) data[place + 3] = data[place] < HALF ? 0 : 255;
+  for (let place = 0; place < data.length; place += 4) data[place + 3] = 4 * (data[place] - HALF) + HALF;
   pen.putImageData(image, 0, 0);
   return canvas;
 }

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import gradio as gr
-from PIL import Image
 
 from pipelines.palette import palette
 from pipelines.picture_files import picture_size, read_mask
 from pipelines.recipe import BadInput
 from pipelines.regions import extended_size, hole_of, painted_size, region_of
 from pipelines.sources import MAX_EXTEND_PX, make_source, source_key
+from studio.brushing import fitted_mask, keep_brushed
 from studio.components.artworks import cancel_on_request
 from studio.components.branching import branching_samplers
 from studio.components.identity import named_artist_of
@@ -58,7 +57,7 @@ def inpainting_desk(studio: Studio) -> gr.HTML:
         "inpaint",
         _MARKUP,
         elem_id="inpainting-desk",
-        server=[_fill(studio), cancel, list_presets(studio)],
+        server=[_fill(studio), _brush_together(studio), cancel, list_presets(studio)],
         told={
             "samplers": branching_samplers(folder),
             "defaults": folder.defaults.model_dump(),
@@ -96,6 +95,23 @@ def _fill(studio: Studio) -> ServerFunction:
     return fill
 
 
+def _brush_together(studio: Studio) -> ServerFunction:
+    def brush_together(message: Message, request: gr.Request) -> Message:
+        """Keep one fill with another brushed over it where a mask is white; answers with the new picture."""
+        try:
+            artist = named_artist_of(studio, request)
+            under, over = (str(message.get(name, "")) for name in ("under", "over"))
+            mask = studio.sources.file(str(message.get("mask", "")), artist.id).read_bytes()
+            artwork = keep_brushed(studio, artist.id, under, over, mask)
+        except BadInput as error:
+            return {"sentence": str(error), "field": error.field}
+        except LookupError:
+            return {"sentence": "One of the fills is no longer here.", "field": "image"}
+        return {"artwork": artwork}
+
+    return brush_together
+
+
 def hole_fields(
     studio: Studio, artist_id: str, image: bytes, mask: bytes | None, **choices: object
 ) -> dict[str, object]:
@@ -121,23 +137,6 @@ def hole_fields(
     for content in files:
         studio.sources.keep(artist_id, content)
     return {"source": source, "width": width, "height": height}
-
-
-def fitted_mask(image: bytes, mask: bytes) -> bytes:
-    """Bring a mask that was painted on a smaller view to the picture's own size.
-
-    Raises:
-        BadInput: nothing is painted over, or one of them cannot be opened.
-    """
-    size = picture_size(image)
-    painted = read_mask(mask, None)
-    if painted.getbbox() is None:
-        raise BadInput("Paint over what should change first.", "mask")
-    if painted.size == size:
-        return mask
-    stream = io.BytesIO()
-    painted.resize(size, Image.Resampling.BILINEAR).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def _part_of(studio: Studio, recipe: Recipe) -> Message:
