@@ -19,7 +19,7 @@ from studio.jobs import Job, Jobs
 from studio.sentences import NotFinite, sentence_for
 from studio.sources import Sources
 from studio.storage import Storage
-from studio.timelines import LAST_STOP, preview_images, webp_bytes, write_sheets
+from studio.timelines import LAST_STOP, MASK, preview_images, webp_bytes, write_sheets
 
 if TYPE_CHECKING:
     import torch
@@ -294,8 +294,10 @@ class Finisher:
             self._jobs.note(job.id, _DIFFERS)
         if not canvas.untimed:
             folder = self._data.timeline(job.id)
-            if job.recipe.source is not None and job.recipe.source.mask is not None:
+            if job.recipe.source is not None and job.recipe.source.in_part:
                 write_file(folder / LAST_STOP, webp_bytes(stitched.part))
+                if stitched.mask is not None:
+                    write_file(folder / MASK, webp_bytes(stitched.mask))
             sheets = write_sheets(folder, self._model, canvas.previews)
             self._line_up(_Drawing(job.id, artwork_id, sheets))
         with self._work:

@@ -28,7 +28,7 @@ from studio.settings import Settings
 from studio.sketches import Sketch, Sketches
 from studio.sources import Sources
 from studio.storage import Storage
-from studio.timelines import LAST_STOP, LAYERS, Layer
+from studio.timelines import LAST_STOP, LAYERS, MASK, Layer
 
 if TYPE_CHECKING:
     from pipelines.models.sd import StableDiffusion
@@ -234,6 +234,9 @@ class Studio:
         self._check_drawn(self.gallery.get(artwork_id, artist_id))
         if f"{layer}.webp" == LAST_STOP:
             return self._last_stop(artwork_id, artist_id)
+        mask = self._data.timeline(artwork_id) / MASK
+        if f"{layer}.webp" == MASK and mask.exists():
+            return mask
         if layer not in LAYERS:
             raise BadInput(f"A timeline has the layers {' and '.join(LAYERS)}, not {layer}.", "layer")
         folder = self._data.timeline(artwork_id)

@@ -359,3 +359,53 @@ def evaluate(
     report.write(output / "evaluation.json")
     typer.echo(report.markdown())
     typer.echo(f"written to {output / 'evaluation.json'}", err=True)
+
+
+@train_app.command()
+def evaluate_filling(
+    data: Data,
+    output: Output,
+    model: Annotated[
+        str | None, typer.Option(help="A model's name or folder; by default the embedded one.")
+    ] = None,
+    size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judge; toy is for tests.")] = "v1",
+    pictures: Annotated[int, typer.Option(min=1, help="Held-out paintings with a hole.")] = 50,
+    judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of the judge.")] = 3000,
+    judge_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pictures in each; fewer suit a CPU.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="The model's own by default.")] = None,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Measure how a model fills holes: the seam, colours and style, beside naive ways of filling."""
+    from pipelines.models.find import EMBEDDED, find_model
+    from pipelines.recipe import BadInput
+
+    try:
+        folder = find_model(model or EMBEDDED)
+    except BadInput as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    if not sorted(data.glob("*.tar*")):
+        typer.echo(f"error: no .tar shard in {data}: --data is the folder of the data pack", err=True)
+        raise typer.Exit(2)
+
+    from pipelines.training.evaluation.filling import filling_table, measure_filling, write_filling
+
+    results = measure_filling(
+        folder,
+        data,
+        output,
+        pictures=pictures,
+        judge_steps=judge_steps,
+        judge_batch_size=judge_batch_size,
+        steps=steps,
+        size=size,
+        workers=workers,
+        limit=limit,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    write_filling(results, output / "filling.json")
+    typer.echo(filling_table(results))
+    typer.echo(f"written to {output / 'filling.json'}", err=True)
