@@ -16,9 +16,12 @@ from torch import Tensor
 
 from pipelines.guidance import Composition, Guidance
 from pipelines.samplers import Scheduler, Space
+from pipelines.shared_attention import Shared
 
 if TYPE_CHECKING:
     from pipelines.inpainting import Canvas
+    from pipelines.references import Referred
+    from pipelines.steering import Steering
 
 # Where a schedule ends in pure noise alpha_bar is zero; diffusers' own sigma schedulers stop here too.
 _MIN_ALPHA_BAR = 2.0**-24
@@ -29,13 +32,15 @@ class Rows:
     """What one step of one run asks the network.
 
     Shapes: latents (n, C, h, w) scaled for the network, timestep (n,), prompt_embeds (n, tokens, dim).
-    `adapter` names the weights that answer, empty for the model's own.
+    `adapter` names the weights that answer, empty for the model's own. `shared` says which rows share their
+    self-attention with which.
     """
 
     latents: Tensor
     timestep: Tensor
     prompt_embeds: Tensor
     adapter: str = ""
+    shared: tuple[Shared, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +78,22 @@ class Frame:
 class Guiding(Protocol):
     """What guides a run; it may be another guidance at every moment, from 0 at the first step to 1."""
 
-    def at(self, progress: float, /) -> Guidance | Composition:
+    def at(self, progress: float, /) -> Guidance | Composition | Referred:
         """Return the guidance of one step."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """From schedule position `start` on: what the network is asked, and where the sampler draws its noise."""
+    """From schedule position `start` on: what the network is asked, and where the sampler draws its noise.
+
+    `steering` moves each guided answer, where a classifier steers.
+    """
 
     start: int
     guidance: Guiding
     generator: torch.Generator
+    steering: Steering | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +176,23 @@ def denoise(
         leg = next(leg for leg in reversed(legs) if leg.start <= step)
         options: dict[str, Any] = {"generator": leg.generator} if takes_generator else {}
         scaled = scheduler.scale_model_input(latents, timestep)
+        noisy = to_alpha_space(latents, sigmas[step], space)
         if step - first < len(known):
             again = known[step - first]
             model_output, contributions = again.model_output, again.contributions
             guidance_norm, guidance_heat = again.guidance_norm, again.guidance_heat
         else:
-            guidance = leg.guidance.at(step / max(1, len(timesteps) - 1))
+            progress = step / max(1, len(timesteps) - 1)
+            guidance = leg.guidance.at(progress)
             predictions = yield guidance.rows(scaled if canvas is None else canvas.show(scaled), timestep)
             assert predictions is not None, "rows are answered with predictions"
             model_output, direction = guidance.combine(predictions)
             guidance_norm, guidance_heat = direction.square().mean().sqrt(), strength_by_place(direction)
             contributions = guidance.contributions(predictions)
-        noisy = to_alpha_space(latents, sigmas[step], space)
+            if leg.steering is not None:
+                model_output = model_output + leg.steering.shift(
+                    noisy, sigmas[step], timestep, prediction_type, progress
+                )
         denoised = predicted_denoised(model_output, noisy, sigmas[step], prediction_type)
         following = scheduler.step(model_output, timestep, latents, **options, return_dict=False)[0]
         yield Frame(

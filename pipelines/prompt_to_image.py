@@ -23,6 +23,7 @@ from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import BadInput, Recipe
 from pipelines.samplers import SAMPLERS, Scheduler, make_scheduler
 from pipelines.sources import OpenSource, no_sources
+from pipelines.steering import steering_of
 from pipelines.style_blending import guidance_of
 
 
@@ -61,7 +62,7 @@ def prompt_to_image(
         BadInput: a sampler does not follow the model's noise schedule, the parent has no such step, or the
             source is gone or damaged.
     """
-    stretches = _stretches(model, recipe)
+    stretches = _stretches(model, recipe, open_source)
     opening = stretches[0]
     latents, canvas = begin_canvas(
         model, recipe, opening.scheduler, opening.legs[0].generator, open_source, first=opening.first
@@ -69,14 +70,14 @@ def prompt_to_image(
     return _run(stretches, latents, known, canvas)
 
 
-def _stretches(model: StableDiffusion, recipe: Recipe) -> list[_Stretch]:
+def _stretches(model: StableDiffusion, recipe: Recipe, open_source: OpenSource) -> list[_Stretch]:
     """Lay out the whole life of a picture: its ancestors' parts, then its own."""
     stretches: list[_Stretch] = []
     taken = 0  # steps of the whole run before the present recipe's own
     seed: int | None = None
     for member in recipe.lineage():
         model.folder.check_sampler(member.sampler)
-        guidance = guidance_of(model, member)
+        guidance, steering = guidance_of(model, member, open_source), steering_of(model, member)
         if member.branch is not None:
             taken = member.branch.step
             _cut(stretches, taken)
@@ -100,9 +101,9 @@ def _stretches(model: StableDiffusion, recipe: Recipe) -> list[_Stretch]:
                 )
             last = _Stretch(member, scheduler, first=first)
             stretches.append(last)
-            last.legs.append(Leg(first, guidance, generator))
+            last.legs.append(Leg(first, guidance, generator, steering))
         else:
-            last.legs.append(Leg(last.stop, guidance, generator))
+            last.legs.append(Leg(last.stop, guidance, generator, steering))
         last.stop = len(last.scheduler.timesteps)
     return stretches
 

@@ -115,18 +115,17 @@ class Sources:
         return stream.getvalue()
 
     def check(self, recipe: Recipe, artist_id: str) -> None:
-        """Refuse a recipe that begins from a picture which the artist did not bring herself.
+        """Refuse a recipe that begins from, or follows, a picture which the artist did not bring herself.
 
         Raises:
             BadInput: saying so.
         """
         try:
-            for member in recipe.lineage():
-                for key in member.source.files if member.source else ():
-                    self.file(key, artist_id)
+            for key in recipe.files:
+                self.file(key, artist_id)
         except NotHers:
             raise BadInput(
-                "This picture begins from one that is not among yours: bring the picture to begin from.",
+                "This picture begins from one, or follows one, that is not among yours: bring it yourself.",
                 "image",
             ) from None
 

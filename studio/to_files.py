@@ -35,7 +35,7 @@ def recipe_maker(folder: ModelFolder, **options: object) -> Callable[..., Recipe
     def recipe(**fields: object) -> Recipe:
         made = make_recipe(model=folder.name, model_revision=folder.revision, **chosen, **fields)
         folder.check_sampler(made.sampler)
-        return made
+        return folder.steered(made)
 
     return recipe
 
@@ -90,7 +90,7 @@ def paint_all(
 
     open_source = open_among(sources)
     for path, recipe in jobs:
-        for key in [key for member in recipe.lineage() if member.source for key in member.source.files]:
+        for key in recipe.files:
             open_source(key)  # what is missing is said before the model is loaded
         prepare_folder(path.parent)
     if timeline is not None:
