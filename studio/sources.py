@@ -140,7 +140,9 @@ class Sources:
                     path.unlink(missing_ok=True)
 
     def _needed(self) -> Iterator[str]:
-        """List every hash that a kept or waiting recipe names, sources among them."""
+        """List every hash that a kept or waiting recipe or a preset names, sources among them."""
+        for preset in self._data.all_presets():
+            yield from _KEY.findall(preset.read_text(encoding="utf-8"))
         waiting = select(JobRow.recipe).where(JobRow.state == "queued")
         with self._index.session() as session:
             for query in (select(ArtworkRow.recipe), waiting):

@@ -76,6 +76,20 @@ def read_hole(folder: ModelFolder, image: Path, mask: Path, *, feather: str, **c
     return Beginning(source, *painted_size(*files, feather_px=source.feather_px, area=area), files)
 
 
+def read_reference(given: str) -> tuple[dict[str, object], bytes]:
+    """Read "picture.jpg=0.4": what a mix says of a picture that it follows, and the picture's file.
+
+    Raises:
+        BadInput: there is no "=" in it, or no such picture.
+    """
+    name, equals, strength = given.rpartition("=")
+    if not equals:
+        raise BadInput(f"Give a picture to follow as FILE=STRENGTH, such as {given}=0.4.", "mix")
+    content = read_file(Path(name))
+    picture_size(content)
+    return {"image": source_key(content), "strength": strength}, content
+
+
 def paint_all(
     folder: Path, jobs: list[tuple[Path, Recipe]], timeline: Path | None, sources: Iterable[bytes] = ()
 ) -> None:

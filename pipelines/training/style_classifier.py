@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.distributed import Stateful
 from pipelines.training.latent_bank import load_autoencoder
 from pipelines.training.loop import Loop, set_learning_rate
-from pipelines.training.pack import load_pixels, load_rows
+from pipelines.training.pack import Format, Row, load_pixels, load_rows
 from pipelines.training.pictures import to_pixels
 
 CLASSIFIER_FILE = "style_classifier/style_classifier.safetensors"
@@ -74,33 +75,50 @@ def load_style_latents(
     accelerator: Accelerator, prepared: Path, output: Path, vae: AutoencoderKL, most: int | None
 ) -> StyleLatents:
     """Encode the first arrangement of every picture, once; `most` training pictures of a style, if given."""
-    chosen: dict[str, tuple[str, bool]] = {}
-    counts: Counter[str] = Counter()
-    known: set[str] = set()
     file = output / LATENTS_FILE
     kept = load_file(file) if file.exists() else {}
-    for shape, rows in load_rows(prepared).items():
-        pixels = load_pixels(prepared, shape)
-        wanted: list[int] = []
-        for index, row in enumerate(rows):
-            if row.key in known or (not row.validation and most is not None and counts[row.style] >= most):
-                continue
-            known.add(row.key)
-            counts[row.style] += not row.validation
-            chosen[row.key] = (row.style, row.validation)
-            wanted.append(index)
-        missing = [index for index in wanted if rows[index].key not in kept]
+    pixels = {shape: load_pixels(prepared, shape) for shape in load_rows(prepared)}
+    chosen = choose_pictures(load_rows(prepared), most)
+    for shape in pixels:
+        missing = [one for one in chosen if one.shape == shape and one.row.key not in kept]
         for start in range(0, len(missing), 8):
             part = missing[start : start + 8]
-            latents = _encode(accelerator, vae, torch.from_numpy(pixels[part]))
-            kept |= {rows[index].key: one for index, one in zip(part, latents, strict=True)}
-    kept = {key: kept[key] for key in chosen}
+            latents = _encode(accelerator, vae, torch.from_numpy(pixels[shape][[one.index for one in part]]))
+            kept |= {one.row.key: latent.clone() for one, latent in zip(part, latents, strict=True)}
+    kept = {one.row.key: kept[one.row.key] for one in chosen}
     if accelerator.is_main_process:
         save_file(kept, file)
     found = StyleLatents(defaultdict(list), defaultdict(list))
-    for key, (style, is_held_out) in chosen.items():
-        (found.held_out if is_held_out else found.training)[style].append(kept[key])
+    for one in chosen:
+        (found.held_out if one.row.validation else found.training)[one.row.style].append(kept[one.row.key])
     return found
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One picture's first arrangement, and where its pixels are."""
+
+    row: Row
+    shape: Format
+    index: int
+
+
+def choose_pictures(rows: dict[Format, list[Row]], most: int | None) -> list[Chosen]:
+    """Choose one arrangement of each picture: all held-out ones, and at most so many others of a style."""
+    first: dict[str, Chosen] = {}
+    for shape, known in rows.items():
+        for index, row in enumerate(known):
+            first.setdefault(row.key, Chosen(row, shape, index))
+    counts: Counter[str] = Counter()
+    chosen: list[Chosen] = []
+    # In an order that knows no format, so that a limit leaves the formats mixed as they are.
+    for one in sorted(first.values(), key=lambda one: hashlib.sha256(one.row.key.encode()).digest()):
+        if not one.row.validation:
+            if most is not None and counts[one.row.style] >= most:
+                continue
+            counts[one.row.style] += 1
+        chosen.append(one)
+    return chosen
 
 
 class ClassifierStep:
@@ -231,4 +249,4 @@ def _encode(accelerator: Accelerator, vae: AutoencoderKL, images: Tensor) -> Ten
     pixels = to_pixels(images.to(accelerator.device)).contiguous(memory_format=torch.channels_last)
     with torch.autocast(accelerator.device.type, torch.bfloat16):
         latents = encode(vae, pixels).float() * float(vae.config["scaling_factor"])
-    return latents.half().cpu()
+    return latents.half().cpu().contiguous()

@@ -11,7 +11,7 @@ from pipelines.palette import make_mix, palette, read_sheet
 from pipelines.recipe import BadInput, Recipe
 from pipelines.series import KINDS, Axis, Cell, grid, read_axis, strip, triangle
 from pipelines.sources import Source, make_source
-from pipelines.styles import MAX_STYLES, Mix
+from pipelines.styles import MAX_REFERENCES, MAX_STEER, MAX_STYLES, Mix
 from studio.components.identity import artist_of, named_artist_of
 from studio.components.script import Message, ServerFunction, scripted
 from studio.tabs.prompt_to_image import recipe_for, recipes_from
@@ -50,6 +50,9 @@ def mixing(studio: Studio) -> gr.HTML:
         told={
             "palette": [swatch.model_dump() for swatch in palette()],
             "most": MAX_STYLES,
+            "mostFollowed": MAX_REFERENCES,
+            "mostSteer": MAX_STEER,
+            "steers": list(folder.classifier.styles) if folder.classifier is not None else [],
             "formats": [
                 {"name": known.name, "width": known.width, "height": known.height} for known in folder.formats
             ],
@@ -80,17 +83,25 @@ def beginnings() -> list[Message]:
 
 
 def mix_from(message: object) -> Mix:
-    """Read the mix that the desk or a program sends: `{"method", "styles": [{"name", "weight", …}]}`.
+    """Read the mix that the desk or a program sends.
+
+    It is `{"method", "styles": [{"name", "weight", …}]}`, and where she wants them `"references": [{"image",
+    "strength"}]` and the strength of `"steer"`.
 
     Raises:
         BadInput: with the sentence for the artist.
     """
-    if not isinstance(message, Mapping) or not isinstance(styles := message.get("styles"), Sequence):
+    fields = message if isinstance(message, Mapping) else {}
+    chosen, references = _listed(fields.get("styles")), _listed(fields.get("references"))
+    if not chosen and not references:
         raise BadInput("Choose at least one style from the palette.", "mix")
-    chosen: list[Mapping[str, object]] = [style for style in styles if isinstance(style, Mapping)]
-    if not chosen:
-        raise BadInput("Choose at least one style from the palette.", "mix")
-    return make_mix(chosen, str(message.get("method", "conditioning")))
+    method = str(fields.get("method", "conditioning"))
+    return make_mix(chosen, method, references=references, steer=fields.get("steer") or 0)
+
+
+def _listed(message: object) -> list[Mapping[str, object]]:
+    found = message if isinstance(message, Sequence) and not isinstance(message, str) else []
+    return [one for one in found if isinstance(one, Mapping)]
 
 
 def _paint(studio: Studio) -> ServerFunction:
@@ -152,6 +163,8 @@ def _presets(studio: Studio) -> list[ServerFunction]:
             if artwork is not None:
                 studio.gallery.get(artwork, artist.id)
             mix = mix_from(message.get("mix"))
+            for reference in mix.references:
+                studio.sources.file(reference.image, artist.id)
             studio.presets.save(artist.id, str(message.get("name", "")), mix, artwork)
         except BadInput as error:
             return {"sentence": str(error), "field": error.field}
