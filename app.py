@@ -24,6 +24,7 @@ from studio.to_files import (
     prepare_folder,
     read_beginning,
     read_hole,
+    read_reference,
     read_text,
     recipe_maker,
 )
@@ -167,8 +168,15 @@ def blend(
     prompt: Annotated[str, typer.Argument(help="What to paint, without any style.")],
     *,
     style: Annotated[
-        list[str], typer.Option(metavar="NAME=WEIGHT", help="A style of the palette; once for each.")
-    ],
+        list[str] | None, typer.Option(metavar="NAME=WEIGHT", help="A style of the palette; once for each.")
+    ] = None,
+    follow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE=STRENGTH", help="A picture to follow, from 0 to 1; once for each."),
+    ] = None,
+    steer: Annotated[
+        str, typer.Option(metavar="NUMBER", help="How hard the model's style classifier steers, 0 to 10.")
+    ] = "0",
     method: Annotated[str, typer.Option(help="conditioning, slerp or prediction.")] = "conditioning",
     output: Annotated[Path, typer.Option(help="The PNG to write.")],
     negative_prompt: Annotated[str, typer.Option(help="What the picture should keep away from.")] = "",
@@ -184,7 +192,9 @@ def blend(
     timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
 ) -> None:
     """Paint one picture in several styles at once."""
-    target, mix = png_path(output), make_mix([read_share(share) for share in style], method)
+    target, references = png_path(output), [read_reference(given) for given in follow or []]
+    shares = [read_share(share) for share in style or []]
+    mix = make_mix(shares, method, references=[told for told, _ in references], steer=steer)
     folder = find_model(model)
     begun = read_beginning(folder, image, strength)
     recipe = recipe_maker(
@@ -198,7 +208,8 @@ def blend(
         guidance_scale=guidance_scale,
         source=begun.source,
     )
-    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline, begun.files)
+    files = [*begun.files, *(content for _, content in references)]
+    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline, files)
 
 
 @app.command()

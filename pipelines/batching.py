@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import torch
 from accelerate.utils.memory import clear_device_cache
@@ -76,7 +76,11 @@ class StepBatcher:
     def _groups(self, asking: dict[Hashable, Rows]) -> list[list[Hashable]]:
         if not self._merge:
             return [[key] for key in asking]
-        kind = {key: (rows.adapter, tuple(rows.latents.shape[1:])) for key, rows in asking.items()}
+        # Rows that share attention take another path through the network than those that do not.
+        kind = {
+            key: (rows.adapter, bool(rows.shared), tuple(rows.latents.shape[1:]))
+            for key, rows in asking.items()
+        }
         in_order = sorted(asking, key=lambda key: kind[key])
         alike = (list(keys) for _, keys in groupby(in_order, key=lambda key: kind[key]))
         return [part for keys in alike for part in _parts(keys, self._at_once or len(keys))]
@@ -138,11 +142,15 @@ class StepBatcher:
 
 
 def _concatenate(asked: list[Rows]) -> Rows:
+    before = accumulate((len(rows.latents) for rows in asked), initial=0)
     return Rows(
         torch.cat([rows.latents for rows in asked]),
         torch.cat([rows.timestep for rows in asked]),
         torch.cat([rows.prompt_embeds for rows in asked]),
         asked[0].adapter,
+        tuple(
+            shared.behind(first) for first, rows in zip(before, asked, strict=False) for shared in rows.shared
+        ),
     )
 
 

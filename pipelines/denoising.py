@@ -16,10 +16,13 @@ from torch import Tensor
 
 from pipelines.guidance import Composition, Guidance
 from pipelines.samplers import Scheduler, Space
+from pipelines.shared_attention import Shared
 
 if TYPE_CHECKING:
     from pipelines.following import Following
     from pipelines.inpainting import Canvas
+    from pipelines.references import Referred
+    from pipelines.steering import Steering
 
 # Where a schedule ends in pure noise alpha_bar is zero; diffusers' own sigma schedulers stop here too.
 _MIN_ALPHA_BAR = 2.0**-24
@@ -30,13 +33,15 @@ class Rows:
     """What one step of one run asks the network.
 
     Shapes: latents (n, C, h, w) scaled for the network, timestep (n,), prompt_embeds (n, tokens, dim).
-    `adapter` names the weights that answer, empty for the model's own.
+    `adapter` names the weights that answer, empty for the model's own. `shared` says which rows share their
+    self-attention with which.
     """
 
     latents: Tensor
     timestep: Tensor
     prompt_embeds: Tensor
     adapter: str = ""
+    shared: tuple[Shared, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class Frame:
 class Guiding(Protocol):
     """What guides a run; it may be another guidance at every moment, from 0 at the first step to 1."""
 
-    def at(self, progress: float, /) -> Guidance | Composition:
+    def at(self, progress: float, /) -> Guidance | Composition | Referred:
         """Return the guidance of one step."""
         ...
 
@@ -88,17 +93,24 @@ Run = Generator[Rows | Frame, Tensor | None, Tensor]
 class Leg:
     """From schedule position `start` on: what the network is asked, and where the sampler draws its noise.
 
-    `following` puts back what this leg is to leave as it is in another run.
+    `steering` moves each guided answer, where a classifier steers; `following` puts back what this leg is to
+    leave as it is in another run.
     """
 
     start: int
     guidance: Guiding
     generator: torch.Generator
+    steering: Steering | None = None
     following: Following | None = None
 
-    def guidance_at(self, position: int, positions: int) -> Guidance | Composition:
+    def guidance_at(self, position: int, positions: int) -> Guidance | Composition | Referred:
         """Return the guidance at a position of a schedule of so many."""
-        return self.guidance.at(position / max(1, positions - 1))
+        return self.guidance.at(progress_at(position, positions))
+
+
+def progress_at(position: int, positions: int) -> float:
+    """Tell how far a position of a schedule of so many is, from 0 at the first to 1 at the last."""
+    return position / max(1, positions - 1)
 
 
 def leg_at(legs: Sequence[Leg], position: int) -> Leg:
@@ -189,6 +201,7 @@ def denoise(
         leg = leg_at(legs, step)
         options: dict[str, Any] = {"generator": leg.generator} if takes_generator else {}
         scaled = scheduler.scale_model_input(latents, timestep)
+        noisy = to_alpha_space(latents, sigmas[step], space)
         again = known[step - first] if step - first < len(known) else None
         if again is not None:
             model_output, contributions = again.model_output, again.contributions
@@ -201,7 +214,10 @@ def denoise(
             model_output, direction = guidance.combine(predictions)
             guidance_norm, guidance_heat = direction.square().mean().sqrt(), strength_by_place(direction)
             contributions = guidance.contributions(predictions)
-        noisy = to_alpha_space(latents, sigmas[step], space)
+            if leg.steering is not None:
+                model_output = model_output + leg.steering.shift(
+                    noisy, sigmas[step], timestep, prediction_type, progress_at(step, len(timesteps))
+                )
         denoised = predicted_denoised(model_output, noisy, sigmas[step], prediction_type)
         following = scheduler.step(model_output, timestep, latents, **options, return_dict=False)[0]
         if again is not None and again.following is not None:

@@ -24,6 +24,11 @@ class Guidance:
     negative_prompt_embeds: Tensor
     scale: float
 
+    @property
+    def is_guided(self) -> bool:
+        """Whether the first row is unconditional."""
+        return self.scale > 1
+
     def rows(self, latents: Tensor, timestep: Tensor) -> Rows:
         """Ask for x_t under the negative and the positive prompt, or the positive alone without guidance."""
         from pipelines.denoising import Rows
@@ -86,6 +91,11 @@ class Composition:
 
     voices: tuple[Voice, ...]
     scale: float
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the first row is unconditional."""
+        return not self._is_convex
 
     @property
     def _is_convex(self) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines.recipe import BadInput
-from pipelines.styles import METHODS, Method, Mix, MixedStyle, Style
+from pipelines.styles import METHODS, Method, Mix, MixedStyle, Reference, Steer, Style
 
 STYLES = Path(__file__).resolve().parents[1] / "assets" / "styles.toml"
 
@@ -84,13 +84,21 @@ def find_style(name: str) -> Swatch:
     raise BadInput(f"There is no style called {name}. The styles are {known}.", "mix")
 
 
-def make_mix(styles: Sequence[Mapping[str, object]], method: str) -> Mix:
+def make_mix(
+    styles: Sequence[Mapping[str, object]],
+    method: str,
+    *,
+    references: Sequence[Mapping[str, object]] = (),
+    steer: object = 0,
+) -> Mix:
     """Make a mix from what was chosen.
 
     Args:
         styles: for each, `name` and `weight`, if wanted `curve` and `region`; `prompt` and `negative_prompt`
             where the style is the artist's own and not in the palette.
         method: one of `METHODS`.
+        references: for each picture that is followed, `image`, its file's SHA-256, and `strength`.
+        steer: how hard the model's classifier pushes towards the styles.
 
     Raises:
         BadInput: with one sentence that says what is wrong and what would be right.
@@ -99,8 +107,14 @@ def make_mix(styles: Sequence[Mapping[str, object]], method: str) -> Mix:
     chosen = methods.get(method)
     if chosen is None:
         raise BadInput(f"Styles are mixed by {', '.join(METHODS)}, not by {method}.", "mix")
+    strength = _number(steer, "Steering")
     try:
-        return Mix(method=chosen, styles=tuple(_mixed(style) for style in styles))
+        return Mix(
+            method=chosen,
+            styles=tuple(_mixed(style) for style in styles),
+            references=tuple(_reference(reference) for reference in references),
+            steer=Steer(strength=strength) if strength else None,
+        )
     except ValidationError as error:
         raise BadInput(_sentence(error), "mix") from None
 
@@ -126,15 +140,24 @@ def _mixed(fields: Mapping[str, object]) -> MixedStyle:
     curve = typed.get("curve")
     if isinstance(curve, list):
         typed["curve"] = tuple(curve)
-    weight = typed.get("weight")
-    try:
-        typed["weight"] = float(str(weight))
-    except ValueError:
-        shown = "nothing" if weight in (None, "") else str(weight)
-        raise BadInput(f"The weight of {name} must be a number, not {shown}.", "mix") from None
-    if not math.isfinite(float(str(weight))):
-        raise BadInput(f"The weight of {name} must be a finite number, not {weight}.", "mix")
+    typed["weight"] = _number(typed.get("weight"), f"The weight of {name}")
     return MixedStyle.model_validate(typed)
+
+
+def _reference(fields: Mapping[str, object]) -> Reference:
+    strength = _number(fields.get("strength"), "How far a picture is followed")
+    return Reference(image=str(fields.get("image", "")), strength=strength)
+
+
+def _number(typed: object, what: str) -> float:
+    try:
+        number = float(str(typed))
+    except ValueError:
+        shown = "nothing" if typed in (None, "") else str(typed)
+        raise BadInput(f"{what} must be a number, not {shown}.", "mix") from None
+    if not math.isfinite(number):
+        raise BadInput(f"{what} must be a finite number, not {typed}.", "mix")
+    return number
 
 
 def _sentence(error: ValidationError) -> str:

@@ -25,8 +25,10 @@ from pipelines.guidance import Composition, Guidance
 from pipelines.inpainting import Canvas, begin_canvas
 from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import BadInput, Recipe
+from pipelines.references import Referred
 from pipelines.samplers import SAMPLERS, Scheduler, make_scheduler
 from pipelines.sources import OpenSource, no_sources
+from pipelines.steering import steering_of
 from pipelines.style_blending import guidance_of, region_map
 
 
@@ -47,7 +49,7 @@ class _Stretch:
     def length(self) -> int:
         return self.stop - self.first
 
-    def guidance_at(self, position: int) -> Guidance | Composition:
+    def guidance_at(self, position: int) -> Guidance | Composition | Referred:
         return leg_at(self.legs, position).guidance_at(position, len(self.scheduler.timesteps))
 
 
@@ -93,7 +95,7 @@ def _life(
 class Asked:
     """What the network was asked at one step of a run; `canvas` is what it saw beside x_t, if it sees any."""
 
-    guidance: Guidance | Composition
+    guidance: Guidance | Composition | Referred
     adapter: str
     canvas: Canvas | None
 
@@ -126,7 +128,7 @@ def _stretches(
     seed: int | None = None
     for member in recipe.lineage():
         model.folder.check_sampler(member.sampler)
-        guidance = guidance_of(model, member)
+        guidance, steering = guidance_of(model, member, open_source), steering_of(model, member)
         if member.branch is not None:
             taken = member.branch.step
             _cut(stretches, taken)
@@ -152,7 +154,7 @@ def _stretches(
             stretches.append(last)
         known = parents if member is recipe else ()
         following = _following(model, member, last, known, open_source)
-        last.legs.append(Leg(last.stop, guidance, generator, following))
+        last.legs.append(Leg(last.stop, guidance, generator, steering, following))
         last.stop = len(last.scheduler.timesteps)
     return stretches
 

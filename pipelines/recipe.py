@@ -138,6 +138,13 @@ class Recipe(BaseModel):
         """SHA-256 (64 hex digits) of the recipe: equal recipes have equal keys, on every machine."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The hashes of all files that the picture needs beside the model, its ancestors' among them."""
+        own = self.source.files if self.source is not None else ()
+        followed = tuple(reference.image for reference in self.mix.followed) if self.mix is not None else ()
+        return (*own, *followed, *(self.branch.parent.files if self.branch is not None else ()))
+
     def lineage(self) -> list[Recipe]:
         """List the recipes this one branched from, the first ancestor first, itself last."""
         before = self.branch.parent.lineage() if self.branch is not None else []

@@ -173,7 +173,8 @@ def _with_weight(recipe: Recipe, name: str, value: str) -> Recipe:
 def _weighted(recipe: Recipe, styles: Sequence[MixedStyle], weights: Sequence[float]) -> Recipe:
     assert recipe.mix is not None
     chosen = [dict(style) | {"weight": float(weight)} for style, weight in zip(styles, weights, strict=True)]
-    return _made(recipe, mix=make_mix(chosen, recipe.mix.method))
+    mixed = make_mix(chosen, recipe.mix.method).styles
+    return _made(recipe, mix=recipe.mix.model_copy(update={"styles": mixed}))
 
 
 def _styles(recipe: Recipe, count: int, sentence: str) -> tuple[MixedStyle, ...]:

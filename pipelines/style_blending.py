@@ -9,27 +9,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipelines.denoising import Guiding
 from pipelines.guidance import Composition, Guidance, Voice
 from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import Recipe
-from pipelines.styles import REGION_SIDE, Method, MixedStyle, region_bytes, with_fragment
+from pipelines.references import References, Referred, references_of
+from pipelines.sources import OpenSource, no_sources
+from pipelines.styles import REGION_SIDE, Method, Mix, MixedStyle, region_bytes, with_fragment
 
 _MEAN_ROUNDS = 12
 
 
-def guidance_of(model: StableDiffusion, recipe: Recipe) -> Guidance | Blend:
-    """Encode a recipe's prompts, one pair for each style that is felt."""
+def guidance_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource = no_sources) -> Guiding:
+    """Encode a recipe's prompts, one pair for each style that is felt, and the pictures that it follows.
+
+    Raises:
+        BadInput: a picture that it follows is gone or damaged.
+    """
     plain = _encode(model, recipe, None)
-    if recipe.mix is None:
+    mix = recipe.mix
+    if mix is None:
         return plain
-    voices = tuple((style, _encode(model, recipe, style)) for style in recipe.mix.felt)
-    canvas = (recipe.height // model.vae_scale_factor, recipe.width // model.vae_scale_factor)
-    regions = {
-        style.name: region_map(style.region, *canvas).to(model.device)
-        for style in recipe.mix.felt
-        if style.region is not None
-    }
-    return Blend(recipe.mix.method, voices, regions, plain)
+    voices = tuple((style, _encode(model, recipe, style)) for style in mix.felt)
+    blend = Blend(mix.method, voices, _regions(model, recipe, mix), plain)
+    references = references_of(model, recipe, open_source)
+    return blend if references is None else Referring(blend, references)
+
+
+def shares_of(model: StableDiffusion, recipe: Recipe, mix: Mix) -> Shares:
+    """Tell how much of each style of a mix there is to be, when and where."""
+    return Shares(mix.felt, _regions(model, recipe, mix))
 
 
 def prompts_of(recipe: Recipe) -> dict[str, str]:
@@ -37,6 +46,8 @@ def prompts_of(recipe: Recipe) -> dict[str, str]:
     if recipe.mix is None:
         return {"prompt": recipe.prompt, "negative prompt": recipe.negative_prompt}
     prompts: dict[str, str] = {}
+    if not recipe.mix.felt:
+        prompts = {"prompt": recipe.prompt, "negative prompt": recipe.negative_prompt}
     for style in recipe.mix.felt:
         positive, negative = _texts(recipe, style)
         prompts[f"prompt with {style.name}"] = positive
@@ -125,21 +136,71 @@ class Blend:
     def _paint_over(
         self, ground: list[Voice], painted: Sequence[tuple[MixedStyle, Guidance, float]], progress: float
     ) -> list[Voice]:
-        """Lay regions over the ground: they cover it, and share by weight where they overlap.
-
-        A region's curve also fades it in and out as a whole.
-        """
-        faded = [self.regions[style.name] * (style.at(progress) / style.weight) for style, _, _ in painted]
-        cover = torch.stack(faded).sum(0).clamp(max=1)
-        rival = torch.stack([weight * map_ for (_, _, weight), map_ in zip(painted, faded, strict=True)])
-        part = cover * rival / rival.sum(0).clamp(min=1e-12)
-        voices = [_voice(style.name, own, part[i]) for i, (style, own, _) in enumerate(painted)]
+        """Lay regions over the ground."""
+        cover, parts = _laid_over([style for style, _, _ in painted], self.regions, progress)
+        voices = [_voice(style.name, own, part) for (style, own, _), part in zip(painted, parts, strict=True)]
         if bool((cover == 1).all()):
             return voices
         return [
             Voice(voice.name, voice.prompt_embeds, voice.negative_prompt_embeds, voice.share * (1 - cover))
             for voice in ground
         ] + voices
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How much of each style there is to be, as `Blend` mixes them whatever its method."""
+
+    styles: tuple[MixedStyle, ...]
+    regions: dict[str, Tensor]
+
+    def at(self, progress: float) -> list[tuple[str, float | Tensor]]:
+        """List the styles that are felt at a moment, each with its share, a number or a map (1, 1, h, w)."""
+        ground = [style for style in self.styles if style.region is None and style.at(progress) != 0]
+        painted = [style for style in self.styles if style.region is not None and style.at(progress) > 0]
+        whole = sum(max(0.0, style.at(progress)) for style in ground)
+        shares: list[tuple[str, float | Tensor]] = []
+        if whole > 0:
+            shares = [(style.name, style.at(progress) / whole) for style in ground]
+        if painted:
+            cover, parts = _laid_over(painted, self.regions, progress)
+            shares = [(name, share * (1 - cover)) for name, share in shares]
+            shares += [(style.name, part) for style, part in zip(painted, parts, strict=True)]
+        return shares
+
+
+@dataclass(frozen=True, slots=True)
+class Referring:
+    """A mix that also follows pictures."""
+
+    blend: Blend
+    references: References
+
+    def at(self, progress: float) -> Referred:
+        """Mix for a moment of the run, from 0 at its first step to 1 at its last."""
+        return Referred(self.blend.at(progress), self.references)
+
+
+def _laid_over(
+    painted: Sequence[MixedStyle], regions: dict[str, Tensor], progress: float
+) -> tuple[Tensor, Tensor]:
+    """Tell how far regions cover the ground (1, 1, h, w), and each one's part of that (n, 1, 1, h, w).
+
+    They share by weight where they overlap. A region's curve also fades it in and out as a whole.
+    """
+    faded = [regions[style.name] * (style.at(progress) / style.weight) for style in painted]
+    cover = torch.stack(faded).sum(0).clamp(max=1)
+    rival = torch.stack([style.at(progress) * map_ for style, map_ in zip(painted, faded, strict=True)])
+    return cover, cover * rival / rival.sum(0).clamp(min=1e-12)
+
+
+def _regions(model: StableDiffusion, recipe: Recipe, mix: Mix) -> dict[str, Tensor]:
+    canvas = (recipe.height // model.vae_scale_factor, recipe.width // model.vae_scale_factor)
+    return {
+        style.name: region_map(style.region, *canvas).to(model.device)
+        for style in mix.felt
+        if style.region is not None
+    }
 
 
 def _weighted_mean(embeds: Sequence[Tensor], shares: Sequence[float]) -> Tensor:

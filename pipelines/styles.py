@@ -12,7 +12,11 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipelines.sources import Sha256
+
 MAX_STYLES = 6
+MAX_REFERENCES = 3
+MAX_STEER = 10.0
 MAX_WEIGHT = 100.0
 MAX_CURVE_POINTS = 65
 REGION_SIDE = 32
@@ -102,21 +106,68 @@ class MixedStyle(Style):
         return self.weight * (low + (high - low) * (place - before))
 
 
+class Reference(BaseModel):
+    """A picture whose manner is taken over: the SHA-256 of its file, and how far, from 0 to 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    image: Sha256
+    strength: float
+
+    @field_validator("strength")
+    @classmethod
+    def _is_a_share(cls, strength: float) -> float:
+        if not 0 <= strength <= 1:
+            raise ValueError(f"A picture is followed from 0, not at all, to 1, not {strength:g}.")
+        return strength
+
+
+class Steer(BaseModel):
+    """How hard a style classifier steers towards the mix.
+
+    `classifier` is the SHA-256 of its weights, filled in when a recipe is made for a model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    strength: float
+    classifier: Annotated[str, Field(exclude_if=lambda text: text == "")] = ""
+
+    @field_validator("strength")
+    @classmethod
+    def _can_steer(cls, strength: float) -> float:
+        if not 0 <= strength <= MAX_STEER:
+            raise ValueError(f"Steering must be a number from 0 to {MAX_STEER:g}, not {strength:g}.")
+        return strength
+
+
 class Mix(BaseModel):
-    """Two to six styles in one picture, or one alone.
+    """Two to six styles in one picture, or one alone, or none where pictures are followed.
 
     `method` says what is mixed: "conditioning" the weighted mean of the prompt embeddings, "slerp" their
     spherical mean, "prediction" the network's predictions, one for each style (composable diffusion, Liu et
-    al. 2022). Weights are shares: those above zero are divided by their sum, at every step anew.
+    al. 2022). Weights are shares: those above zero are divided by their sum, at every step anew. Whatever
+    the method, `references` are pictures that are followed beside the styles (shared attention, Hertz et al.
+    2024), and `steer` lets a classifier push towards them (Dhariwal and Nichol 2021).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     method: Method
     styles: tuple[MixedStyle, ...]
+    references: Annotated[tuple[Reference, ...], Field(exclude_if=lambda found: found == ())] = ()
+    steer: Annotated[Steer | None, Field(exclude_if=_is_none)] = None
 
     @model_validator(mode="after")
     def _can_be_painted(self) -> Self:
+        if len(self.references) > MAX_REFERENCES:
+            raise ValueError(
+                f"At most {MAX_REFERENCES} pictures can be followed, not {len(self.references)}."
+            )
+        if len({reference.image for reference in self.references}) < len(self.references):
+            raise ValueError("The same picture is followed twice: give it one strength.")
+        if not self.styles and any(reference.strength for reference in self.references):
+            return self
         if not 1 <= len(self.styles) <= MAX_STYLES:
             raise ValueError(f"A mix has 1 to {MAX_STYLES} styles, not {len(self.styles)}.")
         names = [style.name for style in self.styles]
@@ -137,6 +188,12 @@ class Mix(BaseModel):
     def felt(self) -> tuple[MixedStyle, ...]:
         """The styles that change anything, in an order of their own: a mix has no first style."""
         return tuple(sorted((style for style in self.styles if style.is_felt), key=lambda style: style.name))
+
+    @property
+    def followed(self) -> tuple[Reference, ...]:
+        """The references that change anything, in an order of their own."""
+        felt = (reference for reference in self.references if reference.strength > 0)
+        return tuple(sorted(felt, key=lambda reference: reference.image))
 
 
 def region_bytes(region: str) -> bytes:

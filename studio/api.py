@@ -58,6 +58,7 @@ def add_api(studio: "Studio") -> None:
         styles: dict[str, float] | list[dict[str, Any]],
         prompt: str = "",
         method: str = "conditioning",
+        steer: float = 0.0,
         negative_prompt: str = "",
         seed: int | str = -1,
         num_inference_steps: int = defaults.num_inference_steps,
@@ -70,11 +71,11 @@ def add_api(studio: "Studio") -> None:
 
         styles is {"ukiyo-e": 0.6, "baroque": 0.4}, or a list of {"name", "weight"} with, if wanted, a "curve"
         over the steps, a "region" and, for a style of your own, its "prompt". method is conditioning, slerp
-        or prediction.
+        or prediction. steer, from 0 to 10, lets the model's style classifier push towards them.
         """
         return await finished(
             request,
-            mix=_mixed(styles, method),
+            mix=_mixed(styles, method) | {"steer": steer},
             prompt=prompt,
             negative_prompt=negative_prompt,
             seed=seed,

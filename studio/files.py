@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -74,6 +75,10 @@ class DataDir:
     def hung_mark(self, artist_id: str, artwork_id: str) -> Path:
         """An empty file next to a picture that hangs on the wall, so that the index can be rebuilt."""
         return self.artist(artist_id) / f"{artwork_id}.hung"
+
+    def all_presets(self) -> Iterator[Path]:
+        """Find the file of every preset of every artist."""
+        return self.root.glob("presets/*/*.json")
 
     def presets(self, artist_id: str) -> Path:
         """The folder of one artist's presets, made with the first of them."""

@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from pipelines.picture_files import Picture, encode_png
 from pipelines.recipe import BadInput, Recipe, read_recipe
-from pipelines.styles import shares_in_words
+from pipelines.styles import Mix, shares_in_words
 from studio.files import write_file
 
 INFOTEXT_CHUNK = "parameters"
@@ -62,7 +62,7 @@ def _parameters(recipe: Recipe) -> dict[str, str]:
     if sampler != recipe.sampler:
         parameters["Schedule type"] = _KARRAS.strip()
     if recipe.mix is not None:
-        parameters |= {"Styles": shares_in_words(recipe.mix.felt), "Style method": recipe.mix.method}
+        parameters |= _mix_parameters(recipe.mix)
     return parameters | {
         "CFG scale": repr(recipe.guidance_scale).removesuffix(".0"),
         "Seed": str(recipe.seed),
@@ -73,6 +73,18 @@ def _parameters(recipe: Recipe) -> dict[str, str]:
         "RNG": "CPU",
         "Version": version("atelier"),
     }
+
+
+def _mix_parameters(mix: Mix) -> dict[str, str]:
+    parameters: dict[str, str] = {}
+    if mix.felt:
+        parameters = {"Styles": shares_in_words(mix.felt), "Style method": mix.method}
+    if mix.followed:
+        hashes = (f"{one.image[:_MODEL_HASH_DIGITS]} {one.strength:g}" for one in mix.followed)
+        parameters["Style references"] = ", ".join(hashes)
+    if mix.steer is not None and mix.steer.strength:
+        parameters["Style steering"] = f"{mix.steer.strength:g}"
+    return parameters
 
 
 def _quoted(value: str) -> str:

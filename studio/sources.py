@@ -115,18 +115,17 @@ class Sources:
         return stream.getvalue()
 
     def check(self, recipe: Recipe, artist_id: str) -> None:
-        """Refuse a recipe that begins from a picture which the artist did not bring herself.
+        """Refuse a recipe that begins from, or follows, a picture which the artist did not bring herself.
 
         Raises:
             BadInput: saying so.
         """
         try:
-            for member in recipe.lineage():
-                for key in member.source.files if member.source else ():
-                    self.file(key, artist_id)
+            for key in recipe.files:
+                self.file(key, artist_id)
         except NotHers:
             raise BadInput(
-                "This picture begins from one that is not among yours: bring the picture to begin from.",
+                "This picture begins from one, or follows one, that is not among yours: bring it yourself.",
                 "image",
             ) from None
 
@@ -141,7 +140,9 @@ class Sources:
                     path.unlink(missing_ok=True)
 
     def _needed(self) -> Iterator[str]:
-        """List every hash that a kept or waiting recipe names, sources among them."""
+        """List every hash that a kept or waiting recipe or a preset names, sources among them."""
+        for preset in self._data.all_presets():
+            yield from _KEY.findall(preset.read_text(encoding="utf-8"))
         waiting = select(JobRow.recipe).where(JobRow.state == "queued")
         with self._index.session() as session:
             for query in (select(ArtworkRow.recipe), waiting):

@@ -35,7 +35,7 @@ def recipe_maker(folder: ModelFolder, **options: object) -> Callable[..., Recipe
     def recipe(**fields: object) -> Recipe:
         made = make_recipe(model=folder.name, model_revision=folder.revision, **chosen, **fields)
         folder.check_sampler(made.sampler)
-        return made
+        return folder.steered(made)
 
     return recipe
 
@@ -80,6 +80,20 @@ def read_hole(folder: ModelFolder, image: Path, mask: Path | None, **choices: ob
     return Beginning(source, *size, (picture,) if hole is None else (picture, hole))
 
 
+def read_reference(given: str) -> tuple[dict[str, object], bytes]:
+    """Read "picture.jpg=0.4": what a mix says of a picture that it follows, and the picture's file.
+
+    Raises:
+        BadInput: there is no "=" in it, or no such picture.
+    """
+    name, equals, strength = given.rpartition("=")
+    if not equals:
+        raise BadInput(f"Give a picture to follow as FILE=STRENGTH, such as {given}=0.4.", "mix")
+    content = read_file(Path(name))
+    picture_size(content)
+    return {"image": source_key(content), "strength": strength}, content
+
+
 def paint_all(
     folder: Path, jobs: list[tuple[Path, Recipe]], timeline: Path | None, sources: Iterable[bytes] = ()
 ) -> None:
@@ -94,7 +108,7 @@ def paint_all(
 
     open_source = open_among(sources)
     for path, recipe in jobs:
-        for key in [key for member in recipe.lineage() if member.source for key in member.source.files]:
+        for key in recipe.files:
             open_source(key)  # what is missing is said before the model is loaded
         prepare_folder(path.parent)
     if timeline is not None:

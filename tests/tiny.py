@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pipelines.style_classifier import StyleClassifier
+
 
 def build_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", in_channels: int = 4) -> Path:
     """Save a random Stable Diffusion model of about 0.4 million parameters that paints 64 by 64 pixels."""
@@ -93,6 +95,17 @@ def add_companion(folder: Path, *, rank: int = 4) -> Path:
     save_file(tensors, folder / "lcm" / "pytorch_lora_weights.safetensors")
     companion = {"lora": "lcm/pytorch_lora_weights.safetensors", "num_inference_steps": 4}
     (folder / "atelier.json").write_text(json.dumps({"companion": companion}))
+    return folder
+
+
+def add_classifier(folder: Path) -> Path:
+    """Give a model a random classifier of two styles, ink and oil."""
+    torch.manual_seed(2)
+    classifier = StyleClassifier(("ink", "oil"), 4, (8, 8, 16))
+    (folder / "style_classifier").mkdir()
+    save_file(classifier.state_dict(), folder / "style_classifier" / "style_classifier.safetensors")
+    told = {"weights": "style_classifier/style_classifier.safetensors", "styles": classifier.styles}
+    (folder / "atelier.json").write_text(json.dumps({"style_classifier": told}))
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import { button, el, icon } from "./dom.js";
 import { hear, say, tell } from "./desk.js";
+import { Follow, Steer } from "./beside.js";
 import { INKS } from "./inks.js";
 
 // What each way does, in an artist's words; its name in the literature is the tooltip.
@@ -18,13 +19,15 @@ const EVEN = 50;
 export class Mix {
   // `onChange` hears of every change that an artist makes or a preset brings. One that is `alone` is not the mix of
   // the desk: nobody draws when and where its styles paint.
-  constructor({ palette, most }, onChange, { alone = false } = {}) {
+  constructor({ palette, most, mostFollowed, mostSteer, steers }, onChange, { alone = false } = {}) {
     this.swatches = palette;
     this.most = most;
     this.onChange = onChange;
     this.method = "conditioning";
     this.styles = [];
     this.alone = alone;
+    this.follow = new Follow(mostFollowed, () => this.onChange());
+    this.steer = new Steer(steers, mostSteer, () => this.onChange());
     this.#build();
     if (!alone) this.#hearOfPanels();
     this.#draw();
@@ -48,12 +51,12 @@ export class Mix {
 
   // What a recipe says of the mix.
   get told() {
-    return { method: this.method, styles: this.styles.map(({ colour, ...style }) => told(style)) };
+    return whole(this.method, this.styles, this.follow.told, this.steer.told);
   }
 
   // Another mix in the same words, so that two can be compared.
   alike(mix) {
-    return { method: mix.method, styles: mix.styles.map(told) };
+    return whole(mix.method, mix.styles, mix.references, mix.steer?.strength);
   }
 
   load(mix) {
@@ -61,6 +64,8 @@ export class Mix {
     this.styles = [];
     for (const style of mix.styles) this.styles.push({ ...style, colour: this.#freeColour() });
     this.picked = this.styles[0]?.name;
+    this.follow.load(mix.references ?? []);
+    this.steer.load(mix.steer?.strength ?? mix.steer ?? 0);
     this.#draw();
     this.onChange();
   }
@@ -113,7 +118,8 @@ export class Mix {
     this.ways = METHODS.map(([method, name, look, words, title]) => el("button.way", {
       type: "button", title, "data-method": method, onclick: () => this.#mixBy(method),
     }, icon(look), el("strong", {}, name), el("span", {}, words)));
-    this.methods = el("div.ways", { role: "group", "aria-label": "Way of mixing" }, ...this.ways);
+    this.methods = el("section.mixing-ways", {},
+      el("div.ways", { role: "group", "aria-label": "Way of mixing" }, ...this.ways), this.follow.root, this.steer.root);
   }
 
   // A style in the artist's own words: a name for the mix, and what is put after the prompt.
@@ -161,6 +167,7 @@ export class Mix {
     for (const way of this.ways) way.setAttribute("aria-pressed", String(way.dataset.method === this.method));
     this.rows.replaceChildren(...this.styles.map((style) => this.#portion(style)));
     if (this.styles.length === 0) this.rows.append(el("p.portions-none", {}, "Touch a style to put it on the palette."));
+    this.steer.show(this.styles);
     this.#shares();
   }
 
@@ -194,6 +201,13 @@ export class Mix {
       .map((style) => el("span", { style: `flex-grow: ${share(style)}; background: ${style.colour}` })));
     if (!this.alone) tell("mixed", { styles: this.styles, picked: this.picked });
   }
+}
+
+function whole(method, styles, references, steer) {
+  const mix = { method, styles: styles.map(told) };
+  if (references?.length) mix.references = references.map(({ image, strength }) => ({ image, strength }));
+  if (steer) mix.steer = steer;
+  return mix;
 }
 
 // In one order and without what says nothing, as a recipe tells it.

@@ -18,7 +18,7 @@ export class Pulls {
 
   // Shows the mix of a timeline as `GET /timelines/{id}` tells it; nothing for a picture without one.
   show(told) {
-    const mix = told?.count ? told.recipe.mix : null;
+    const mix = told?.count && told.recipe.mix?.styles.length ? told.recipe.mix : null;
     this.root.hidden = !mix;
     this.rows = [];
     if (!mix) return;
@@ -37,7 +37,8 @@ export class Pulls {
     this.root.replaceChildren(
       el("h3", {}, `The mix, ${WAYS[mix.method]}`),
       ...this.rows.map(({ node }) => node),
-      el("p.pulls-words", {}, known ? "How hard each style pulls at every step. Touch one to see where." : "How much of each style is asked for at every step."));
+      el("p.pulls-words", {}, known ? "How hard each style pulls at every step. Touch one to see where." : "How much of each style is asked for at every step.",
+        beside(mix)));
     this.#draw();
     this.#mark();
   }
@@ -94,6 +95,14 @@ export class Pulls {
       context.fill(line);
     }
   }
+}
+
+// What else had a hand in it, in a sentence.
+function beside({ references = [], steer = null }) {
+  const parts = [];
+  if (references.length) parts.push(references.length === 1 ? "a picture was followed" : `${references.length} pictures were followed`);
+  if (steer?.strength) parts.push(`a classifier steered, strength ${steer.strength}`);
+  return parts.length ? ` Beside it, ${parts.join(" and ")}.` : "";
 }
 
 // What was asked of a style at each step, as pipelines/style_blending.py shares it; before a branch left, that was

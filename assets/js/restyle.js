@@ -11,6 +11,19 @@ export function restyle(artwork) {
   goTo("style-blending");
 }
 
+// Brings a picture into the studio; what it is called and how large it is, or null and a sentence said.
+export async function bringPicture(request) {
+  const answer = await request;
+  const told = parseJSON(await answer.text());
+  if (answer.ok) return told;
+  say(told.sentence ?? "This picture could not be read.");
+  return null;
+}
+
+export function sendPicture(file) {
+  return bringPicture(fetch("/sources", { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } }));
+}
+
 export class Restyle {
   // `onChange` hears of another picture or strength, `shape(width, height)` of the sides of a new picture, and
   // `steps()` tells how many steps a run has.
@@ -55,17 +68,15 @@ export class Restyle {
     this.words.textContent = painted === steps ? "From pure noise: nothing of it is kept." : `Begins at step ${steps - painted + 1} of ${steps}.`;
   }
 
-  async #bring(request, url) {
-    const answer = await request;
-    const told = parseJSON(await answer.text());
-    if (!answer.ok) return say(told.sentence ?? "This picture could not be read.");
+  async #bring(bringing, url) {
+    const told = await bringing;
+    if (!told) return;
     this.shape(told.width, told.height);
     this.#hold(told.source, url);
   }
 
   #take(file) {
-    if (!file) return;
-    this.#bring(fetch("/sources", { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } }));
+    if (file) this.#bring(sendPicture(file));
   }
 
   #listen() {
@@ -88,7 +99,7 @@ export class Restyle {
       this.#take(event.dataTransfer.files[0]);
     });
     hear("restyle", (artwork) => {
-      this.#bring(fetch(`/sources/from/${encodeURIComponent(artwork)}`, { method: "POST" }), `/artworks/${artwork}.png`);
+      this.#bring(bringPicture(fetch(`/sources/from/${encodeURIComponent(artwork)}`, { method: "POST" })), `/artworks/${artwork}.png`);
     });
   }
 }

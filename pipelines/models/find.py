@@ -10,8 +10,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
-from pipelines.recipe import BadInput
+from pipelines.recipe import BadInput, Recipe
 from pipelines.samplers import SAMPLERS
+from pipelines.styles import Mix
 
 EMBEDDED = "atelier-v1"
 MODELS_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "models"
@@ -60,10 +61,24 @@ class Companion(BaseModel):
         return Defaults.model_validate(self.model_dump(exclude={"lora"}))
 
 
+class Classifier(BaseModel):
+    """A style classifier beside a model's weights: a safetensors file in the folder, and what it tells apart.
+
+    `revision` is the file's SHA-256. It is no part of the model's own: without steering it decides nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: str
+    styles: tuple[str, ...]
+    revision: str = ""
+
+
 class _Settings(Defaults):
     """The whole of `atelier.json`."""
 
     companion: Companion | None = None
+    style_classifier: Classifier | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,7 @@ class ModelFolder:
     defaults: Defaults
     scheduler_config: Mapping[str, JsonValue]
     companion: Companion | None = None
+    classifier: Classifier | None = None
 
     @property
     def width(self) -> int:
@@ -121,6 +137,45 @@ class ModelFolder:
             f"These samplers can: {can}.",
             "sampler",
         )
+
+    def steered(self, recipe: Recipe) -> Recipe:
+        """Write into a recipe which classifier steers it; one that is not steered stays as it is.
+
+        Raises:
+            BadInput: this model has no classifier, or it knows none of the styles.
+        """
+        mix = recipe.mix
+        if mix is None or mix.steer is None or mix.steer.strength == 0:
+            return recipe
+        if self.classifier is None:
+            raise BadInput(
+                f"{self.name} has no style classifier beside it, so nothing can steer: set steering to 0.",
+                "mix",
+            )
+        if not any(style.name in self.classifier.styles for style in mix.felt):
+            raise BadInput(
+                f"Steering knows {', '.join(self.classifier.styles)}: put one of them in the mix, or set "
+                "steering to 0.",
+                "mix",
+            )
+        steer = mix.steer.model_copy(update={"classifier": self.classifier.revision})
+        return recipe.model_copy(update={"mix": mix.model_copy(update={"steer": steer})})
+
+    def check_classifier(self, mix: Mix) -> None:
+        """Refuse a mix that was steered by another classifier than this model's.
+
+        Raises:
+            BadInput: saying so.
+        """
+        steer = mix.steer
+        if steer is None or steer.strength == 0:
+            return
+        if self.classifier is None or steer.classifier not in ("", self.classifier.revision):
+            raise BadInput(
+                f"This picture is steered by a style classifier ({steer.classifier[:8] or 'unnamed'}) that "
+                f"{self.name} does not have: it would differ. Set steering to 0, or mix it anew.",
+                "mix",
+            )
 
 
 def find_model(name_or_path: str, folders: Sequence[Path] = ()) -> ModelFolder:
@@ -185,7 +240,11 @@ def read_model_folder(path: Path) -> ModelFolder:
     zero_snr = scheduler_config.get("rescale_betas_zero_snr") is True
     settings = _read_settings(path / "atelier.json")
     companion = settings.companion
-    lora = [_lora(path, companion)] if companion else []
+    lora = [_beside(path, companion.lora, "few-step weights")] if companion else []
+    classifier = settings.style_classifier
+    if classifier is not None:
+        weights = _beside(path, classifier.weights, "style classifier")
+        classifier = classifier.model_copy(update={"revision": _revision([weights])})
     return ModelFolder(
         name=path.name,
         path=path,
@@ -197,9 +256,10 @@ def read_model_folder(path: Path) -> ModelFolder:
             for name, sampler in SAMPLERS.items()
             if (sampler.follows_zero_snr or not zero_snr) and (companion is not None or not sampler.adapter)
         ),
-        defaults=Defaults.model_validate(settings.model_dump(exclude={"companion"})),
+        defaults=Defaults.model_validate(settings.model_dump(exclude={"companion", "style_classifier"})),
         scheduler_config=scheduler_config,
         companion=companion,
+        classifier=classifier,
     )
 
 
@@ -210,13 +270,13 @@ def _read_settings(file: Path) -> _Settings:
         raise BadInput(f"{file} is damaged: {error.errors()[0]['msg']}.", "model") from None
 
 
-def _lora(path: Path, companion: Companion) -> Path:
-    """Return the file of a companion's weights."""
-    file = path / companion.lora
+def _beside(path: Path, name: str, what: str) -> Path:
+    """Return a file of further weights that a folder's atelier.json names."""
+    file = path / name
     if file.suffix != ".safetensors" or not file.is_file():
         raise BadInput(
-            f"{path.name} lacks the few-step weights that its atelier.json names: {companion.lora} must be a "
-            "safetensors file in its folder.",
+            f"{path.name} lacks the {what} that its atelier.json names: {name} must be a safetensors file in "
+            "its folder.",
             "model",
         )
     return file

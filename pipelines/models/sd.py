@@ -17,6 +17,8 @@ from pipelines.denoising import Rows
 from pipelines.models.find import Companion, ModelFolder
 from pipelines.models.lora import merge_lora
 from pipelines.models.place import Placement
+from pipelines.shared_attention import SharedAttention, share_attention
+from pipelines.style_classifier import StyleClassifier, load_style_classifier
 
 
 class StableDiffusion:
@@ -35,6 +37,11 @@ class StableDiffusion:
         self._unets = {"": self._load(UNet2DConditionModel, "unet", placement.dtype)}
         if folder.companion is not None:
             self._unets["lcm"] = self._load_companion(folder.companion)
+        self._sharing: dict[str, tuple[Any, SharedAttention]] = {}
+        self.style_classifier: StyleClassifier | None = None
+        if folder.classifier is not None:
+            file = folder.path / folder.classifier.weights
+            self.style_classifier = load_style_classifier(file, folder.classifier.styles, self.device)
         self._vae = self._load(AutoencoderKL, "vae", placement.vae_dtype)
         # Where the network runs in half precision, so may the decoder, for a look that is not kept.
         same = placement.vae_dtype == placement.dtype
@@ -106,12 +113,23 @@ class StableDiffusion:
         Returns:
             Its raw output, of the same shape, in float32.
         """
-        return self._unets[rows.adapter](
+        return self._unet(rows)(
             rows.latents.to(self.dtype),
             rows.timestep,
             encoder_hidden_states=rows.prompt_embeds.to(self.dtype),
             return_dict=False,
         )[0].float()
+
+    def _unet(self, rows: Rows) -> Any:
+        """Find the network that answers: where attention is shared, a second one on the same weights."""
+        if not rows.shared:
+            return self._unets[rows.adapter]
+        if rows.adapter not in self._sharing:
+            unet = self.unet_on_same_weights(rows.adapter)
+            self._sharing[rows.adapter] = unet, share_attention(unet)
+        unet, attention = self._sharing[rows.adapter]
+        attention.shared = rows.shared
+        return unet
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:

@@ -158,6 +158,34 @@ def distill(
     )
 
 
+@train_app.command(name="style-classifier")
+def style_classifier(
+    data: Data,
+    output: Output,
+    model: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The finished model folder it is to steer.")
+    ],
+    size: Size = "v1",
+    minutes: Minutes = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    most_per_style: Annotated[
+        int | None, typer.Option(min=1, help="Use so many training pictures of a style at the most.")
+    ] = None,
+    resume: Resume = False,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Train the classifier that steers a model towards styles; goes into style_classifier/ in its folder."""
+    _need_limit(minutes, max_steps)
+    run = _run(data, output, size, resume=resume, workers=workers, limit=limit)
+    accuracy = run.style_classifier(
+        model, minutes=minutes, max_steps=max_steps, batch_size=batch_size, most_per_style=most_per_style
+    )
+    for timestep, share in accuracy.items():
+        typer.echo(f"timestep {timestep}: {share:.1%} right, every style counting alike")
+
+
 @train_app.command(name="all")
 def everything(
     data: Data,

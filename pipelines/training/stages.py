@@ -27,6 +27,7 @@ from pipelines.training.export import assemble_pipeline, export_model
 from pipelines.training.latent_bank import load_autoencoder
 from pipelines.training.pack import prepare_pack
 from pipelines.training.pictures import PictureBank
+from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
 
 ARCHITECTURES = {"v1": ATELIER_V1, "toy": TOY}
 
@@ -45,6 +46,8 @@ _TOY_DISTILLATION = DistillationTraining(
     sheet_prompts=_TOY_DIFFUSION.sheet_prompts,
 )
 
+_TOY_CLASSIFIER = ClassifierTraining(batch_size=4, log_every=1, warmup_steps=2)
+
 
 @dataclass
 class Run:
@@ -57,6 +60,7 @@ class Run:
     autoencoder_training: AutoencoderTraining
     diffusion_training: DiffusionTraining
     distillation_training: DistillationTraining
+    classifier_training: ClassifierTraining
     resume: bool
     started_s: float = field(default_factory=time.monotonic)
 
@@ -99,6 +103,7 @@ class Run:
                 _TOY_DIFFUSION if toy else DiffusionTraining(), compile=compiled, compile_for=compile_for
             ),
             distillation_training=_TOY_DISTILLATION if toy else DistillationTraining(),
+            classifier_training=_TOY_CLASSIFIER if toy else ClassifierTraining(),
         )
 
     @property
@@ -175,6 +180,28 @@ class Run:
             model,
             training=training if batch_size is None else replace(training, batch_size=batch_size),
             budget=Budget(minutes, max_steps),
+            resume=self.resume,
+        )
+
+    def style_classifier(
+        self,
+        model: Path,
+        *,
+        minutes: float | None = None,
+        max_steps: int | None = None,
+        batch_size: int | None = None,
+        most_per_style: int | None = None,
+    ) -> dict[int, float]:
+        """Train the classifier that steers a finished model, into `output`; return its accuracy."""
+        training = self.classifier_training
+        return train_style_classifier(
+            self.accelerator,
+            self.prepared,
+            self.output,
+            model,
+            training=training if batch_size is None else replace(training, batch_size=batch_size),
+            budget=Budget(minutes, max_steps),
+            most_per_style=most_per_style,
             resume=self.resume,
         )
 

@@ -35,7 +35,10 @@ def branching(studio: Studio) -> list[ServerFunction]:
             artist = named_artist_of(studio, request)
             parent = studio.gallery.get(str(message.get("artwork", "")), artist.id).recipe
             pace = pace_of(studio.folder, parent, message)
-            group = studio.submit(artist.id, [branch_of(parent, message | pace)])
+            recipe = branch_of(parent, message | pace)
+            if "mix" in message:
+                recipe = studio.folder.steered(recipe)
+            group = studio.submit(artist.id, [recipe])
         except BadInput as error:
             return {"sentence": str(error), "field": error.field}
         except LookupError as error:

@@ -11,12 +11,13 @@ from pipelines.palette import make_mix, palette, read_sheet
 from pipelines.recipe import BadInput, Recipe
 from pipelines.series import KINDS, Axis, Cell, grid, read_axis, strip, triangle
 from pipelines.sources import Source, make_source
-from pipelines.styles import MAX_STYLES, Mix
+from pipelines.styles import MAX_REFERENCES, MAX_STEER, MAX_STYLES, Mix
 from studio.components.identity import artist_of, named_artist_of
 from studio.components.script import Message, ServerFunction, scripted
 from studio.tabs.prompt_to_image import recipe_for, recipes_from
 
 if TYPE_CHECKING:
+    from pipelines.models.find import ModelFolder
     from studio.presets import Preset
     from studio.studio import Studio
 
@@ -48,8 +49,7 @@ def mixing(studio: Studio) -> gr.HTML:
         elem_id="mixing",
         server=[_paint(studio), list_presets(studio), *_keeping(studio)],
         told={
-            "palette": [swatch.model_dump() for swatch in palette()],
-            "most": MAX_STYLES,
+            **mixable(folder),
             "formats": [
                 {"name": known.name, "width": known.width, "height": known.height} for known in folder.formats
             ],
@@ -58,6 +58,17 @@ def mixing(studio: Studio) -> gr.HTML:
             "axes": [{"kind": kind, "name": name} for kind, name in KINDS.items()],
         },
     )
+
+
+def mixable(folder: ModelFolder) -> Message:
+    """Tell what a mix can be made of, as assets/js/mix.js wants to know it."""
+    return {
+        "palette": [swatch.model_dump() for swatch in palette()],
+        "most": MAX_STYLES,
+        "mostFollowed": MAX_REFERENCES,
+        "mostSteer": MAX_STEER,
+        "steers": list(folder.classifier.styles) if folder.classifier is not None else [],
+    }
 
 
 def overtime() -> gr.HTML:
@@ -80,17 +91,25 @@ def beginnings() -> list[Message]:
 
 
 def mix_from(message: object) -> Mix:
-    """Read the mix that the desk or a program sends: `{"method", "styles": [{"name", "weight", …}]}`.
+    """Read the mix that the desk or a program sends.
+
+    It is `{"method", "styles": [{"name", "weight", …}]}`, and where she wants them `"references": [{"image",
+    "strength"}]` and the strength of `"steer"`.
 
     Raises:
         BadInput: with the sentence for the artist.
     """
-    if not isinstance(message, Mapping) or not isinstance(styles := message.get("styles"), Sequence):
+    fields = message if isinstance(message, Mapping) else {}
+    chosen, references = _listed(fields.get("styles")), _listed(fields.get("references"))
+    if not chosen and not references:
         raise BadInput("Choose at least one style from the palette.", "mix")
-    chosen: list[Mapping[str, object]] = [style for style in styles if isinstance(style, Mapping)]
-    if not chosen:
-        raise BadInput("Choose at least one style from the palette.", "mix")
-    return make_mix(chosen, str(message.get("method", "conditioning")))
+    method = str(fields.get("method", "conditioning"))
+    return make_mix(chosen, method, references=references, steer=fields.get("steer") or 0)
+
+
+def _listed(message: object) -> list[Mapping[str, object]]:
+    found = message if isinstance(message, Sequence) and not isinstance(message, str) else []
+    return [one for one in found if isinstance(one, Mapping)]
 
 
 def _paint(studio: Studio) -> ServerFunction:
@@ -160,6 +179,8 @@ def _keeping(studio: Studio) -> list[ServerFunction]:
             if artwork is not None:
                 studio.gallery.get(artwork, artist.id)
             mix = mix_from(message.get("mix"))
+            for reference in mix.references:
+                studio.sources.file(reference.image, artist.id)
             studio.presets.save(artist.id, str(message.get("name", "")), mix, artwork)
         except BadInput as error:
             return {"sentence": str(error), "field": error.field}

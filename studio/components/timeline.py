@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from pipelines.palette import palette
-from pipelines.styles import MAX_STYLES
 from studio.components.artworks import told
 from studio.components.branching import branching, branching_samplers
 from studio.components.dissolving import dissolving
 from studio.components.identity import artist_of
 from studio.components.keeping import keeping
+from studio.components.mixing import mixable
 from studio.components.script import Message, scripted
 
 if TYPE_CHECKING:
@@ -118,7 +117,6 @@ def timeline(studio: Studio) -> gr.HTML:
         told={
             "schedule": {name: folder.scheduler_config.get(name) for name in _SCHEDULE},
             "samplers": branching_samplers(folder),
-            "palette": [swatch.model_dump() for swatch in palette()],
-            "most": MAX_STYLES,
+            **mixable(folder),
         },
     )

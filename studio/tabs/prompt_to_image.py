@@ -140,7 +140,7 @@ def recipe_for(folder: ModelFolder, **fields: object) -> Recipe:
     """
     recipe = make_recipe(model=folder.name, model_revision=folder.revision, **fields)
     folder.check_sampler(recipe.sampler)
-    return recipe
+    return folder.steered(recipe)
 
 
 def recipes_from(first: Recipe, pictures: object) -> list[Recipe]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import check
-from tests.browser.house import PATIENCE_MS, Visit, open_house, visit
+from tests.browser.house import PATIENCE_MS, ROOT, Visit, open_house, visit
 
 PROMPT = "river landscape with trees"
 
@@ -46,6 +46,12 @@ def draw_falling_curve(page: Page) -> None:
     page.mouse.up()
 
 
+def follow_a_picture(page: Page) -> None:
+    page.get_by_label("A picture to follow").set_input_files(ROOT / "assets" / "styles" / "ukiyo-e.webp")
+    expect(page.get_by_alt_text("A picture that is followed")).to_have_js_property("complete", True)
+    page.get_by_label("How far the picture is followed").fill("0.3")
+
+
 def see_each_pull(artist: Visit) -> None:
     """On the open timeline, see how hard each style pulls at a step, and where."""
     page = artist.page
@@ -73,6 +79,7 @@ def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
         expect(page.get_by_role("img", name=re.compile("baroque: more at the beginning"))).to_be_visible()
         page.get_by_role("button", name="Blend the strokes").click()
         page.get_by_label("Weight of ukiyo-e").fill("-20")
+        follow_a_picture(page)
         page.locator(".mixing-paint").click()
         stage = page.locator("#blend-stage")
         timeline = stage.get_by_role("button", name="Open timeline")
@@ -88,6 +95,8 @@ def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
         told = page.request.get(timeline_address(artist)).json()
         styles = {style["name"]: style for style in told["recipe"]["mix"]["styles"]}
         assert styles["ukiyo-e"]["weight"] == -20
+        assert [one["strength"] for one in told["recipe"]["mix"]["references"]] == [0.3]
+        expect(page.locator(".pulls-words")).to_contain_text("Beside it, a picture was followed.")
         curve = styles["baroque"]["curve"]
         assert (curve[0] > 0.9, curve[-1] < 0.1) == (True, True)
         assert curve == sorted(curve, reverse=True)
@@ -108,6 +117,8 @@ def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
         again.page.get_by_role("button", name="Evening <river>", exact=True).click()
         expect(again.page.locator(".portion")).to_have_count(3)
         expect(again.page.get_by_label("Weight of ukiyo-e")).to_have_value("-20")
+        expect(again.page.get_by_alt_text("A picture that is followed")).to_have_js_property("complete", True)
+        expect(again.page.get_by_label("How far the picture is followed")).to_have_value("0.3")
         expect(again.page.get_by_role("button", name="Blend the strokes")).to_have_attribute(
             "aria-pressed", "true"
         )

@@ -29,6 +29,15 @@ def test_a_strip_has_seven_stops_from_one_style_to_the_other() -> None:
     assert all(read_recipe(cell.recipe.model_dump_json()) == cell.recipe for cell in cells)
 
 
+def test_every_stop_follows_and_steers_as_the_recipe_does() -> None:
+    styles = [{"name": name, "weight": 1} for name in ("baroque", "ukiyo-e")]
+    followed = {"image": "a" * 64, "strength": 0.4}
+    recipe = make_recipe(**GOOD, mix=make_mix(styles, "slerp", references=[followed], steer=2))
+    for cell in strip(recipe):
+        assert cell.recipe.mix is not None
+        assert (cell.recipe.files, cell.recipe.mix.steer) == (recipe.files, recipe.mix and recipe.mix.steer)
+
+
 def test_a_triangle_has_fifteen_points_and_a_style_at_each_corner() -> None:
     cells = triangle(mixed("baroque", "ukiyo-e", "symbolism"))
     assert len(cells) == 15

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -71,9 +72,36 @@ def test_what_cannot_be_mixed_gets_a_sentence(
     assert refused.value.field == "mix"
 
 
+FOLLOWED = {"image": "a" * 64, "strength": "0.4"}
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"steer": "hard"}, "Steering must be a number, not hard."),
+        ({"steer": 11}, "Steering must be a number from 0 to 10, not 11."),
+        ({"references": [FOLLOWED | {"strength": 2}]}, "followed from 0, not at all, to 1, not 2."),
+        ({"references": [FOLLOWED, FOLLOWED]}, "The same picture is followed twice: give it one strength."),
+        ({"references": [FOLLOWED | {"image": letter * 64} for letter in "abcd"]}, "At most 3 pictures"),
+    ],
+)
+def test_what_cannot_be_followed_or_steer_gets_a_sentence(more: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        make_mix([A, B], "slerp", **more)
+    assert sentence in str(refused.value)
+
+
+def test_a_picture_can_be_followed_without_any_style() -> None:
+    recipe = make_recipe(**GOOD, mix=make_mix([], "conditioning", references=[FOLLOWED]))
+    assert recipe.files == ("a" * 64,)
+    assert read_recipe(recipe.model_dump_json()) == recipe
+    with pytest.raises(BadInput, match="1 to 6 styles, not 0"):
+        make_mix([], "conditioning", references=[FOLLOWED | {"strength": 0}])
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_mix_survives_json(method: str) -> None:
-    mix = make_mix([A | {"curve": [1, 0.25, 0]}, B], method)
+    mix = make_mix([A | {"curve": [1, 0.25, 0]}, B], method, references=[FOLLOWED], steer="0.5")
     recipe = make_recipe(**GOOD, mix=mix)
     assert read_recipe(recipe.model_dump_json()) == recipe
     assert recipe.key != make_recipe(**GOOD).key

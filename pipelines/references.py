@@ -1,0 +1,118 @@
+"""Pictures that a run follows: each is one more row of every call, which the run's own rows attend to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pipelines.denoising import Rows
+from pipelines.guidance import Composition, Guidance, Voice
+from pipelines.latents import to_pixels
+from pipelines.models.sd import StableDiffusion
+from pipelines.picture_files import fit_picture, read_picture
+from pipelines.recipe import Recipe
+from pipelines.samplers import make_scheduler
+from pipelines.shared_attention import Shared
+from pipelines.sources import OpenSource
+
+_MIN_ALPHA_BAR = 2.0**-24
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """The pictures of a run, (k, C, h, w) as `latents`, and how far it follows each.
+
+    They are not inverted: each is noised to every step anew, always with the noise (1, C, h, w) that the
+    run's seed draws first, and read under an empty prompt, `prompt_embeds` (1, tokens, dim). `sigmas` are
+    the noise levels (noise over signal) of the model's timesteps.
+    """
+
+    latents: Tensor
+    noise: Tensor
+    strengths: tuple[float, ...]
+    prompt_embeds: Tensor
+    sigmas: Tensor
+
+    def beside(self, rows: Rows, *, is_guided: bool) -> Rows:
+        """Put a row for each picture behind those of a step; all but the unconditional one listen to them.
+
+        Guidance then carries what they hear as it carries the prompt: with the unconditional row listening
+        too, hardly anything of a picture came over on the embedded model.
+        """
+        own, count = len(rows.latents), len(self.latents)
+        sigma = self._sigma_at(rows.timestep[0])
+        noisy = (self.latents + sigma * self.noise) / (1 + sigma**2).sqrt()
+        # A network of the inpainting kind sees the run's own hole beside them.
+        further = rows.latents[:1, self.latents.shape[1] :].expand(count, -1, -1, -1)
+        return replace(
+            rows,
+            latents=torch.cat([rows.latents, torch.cat([noisy, further], 1)]),
+            timestep=rows.timestep[:1].expand(own + count),
+            prompt_embeds=torch.cat([rows.prompt_embeds, self.prompt_embeds.expand(count, -1, -1)]),
+            shared=(
+                Shared(tuple(range(int(is_guided), own)), tuple(range(own, own + count)), self.strengths),
+            ),
+        )
+
+    def _sigma_at(self, timestep: Tensor) -> Tensor:
+        """Find the noise level of a timestep, which may lie between two, as diffusers does."""
+        place = timestep.to(self.sigmas.dtype).clamp(0, len(self.sigmas) - 1)
+        low, high = place.floor().long(), place.ceil().long()
+        return torch.lerp(self.sigmas[low], self.sigmas[high], place - low)
+
+
+@dataclass(frozen=True, slots=True)
+class Referred:
+    """A step's guidance with pictures that it follows."""
+
+    own: Guidance | Composition
+    references: References
+
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        """The conditionings of the guidance; the pictures say nothing in words."""
+        return self.own.voices
+
+    def rows(self, latents: Tensor, timestep: Tensor) -> Rows:
+        """Ask for what the guidance asks, and a row for each picture."""
+        return self.references.beside(self.own.rows(latents, timestep), is_guided=self.own.is_guided)
+
+    def combine(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
+        """Combine the guidance's own rows."""
+        return self.own.combine(self._without_references(predictions))
+
+    def contributions(self, predictions: Tensor) -> dict[str, Tensor]:
+        """Tell how hard each style pulls."""
+        return self.own.contributions(self._without_references(predictions))
+
+    def _without_references(self, predictions: Tensor) -> Tensor:
+        return predictions[: -len(self.references.latents)]
+
+
+def references_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource) -> References | None:
+    """Encode the pictures that a recipe follows; None where it follows none.
+
+    Raises:
+        BadInput: one of them is gone or damaged.
+    """
+    followed = recipe.mix.followed if recipe.mix is not None else ()
+    if not followed:
+        return None
+    size = (recipe.width, recipe.height)
+    encoded = [
+        model.encode(to_pixels(fit_picture(read_picture(open_source(one.image)).rgb(), *size)))
+        for one in followed
+    ]
+    generator = torch.Generator("cpu").manual_seed(recipe.seed)
+    noise = torch.randn(encoded[0].shape, generator=generator).to(model.device)
+    scheduler = make_scheduler(recipe.sampler, model.folder.scheduler_config)
+    alpha_bar = scheduler.alphas_cumprod.to(model.device).clamp(min=_MIN_ALPHA_BAR)
+    return References(
+        torch.cat(encoded),
+        noise,
+        tuple(one.strength for one in followed),
+        model.encode_prompt([""]),
+        ((1 - alpha_bar) / alpha_bar).sqrt(),
+    )
