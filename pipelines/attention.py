@@ -235,7 +235,7 @@ def _between(looked: dict[int, Tensor], step: int) -> Tensor | None:
 def _looked_at(asked: Sequence[Asked]) -> list[int]:
     """Choose the steps to look at: of a guided step's two rows one is asked, of others nearly all."""
     halves = all(isinstance(step.guidance, Guidance) and step.guidance.scale > 1 for step in asked)
-    return list(range(0, len(asked), 3 if halves else 4))
+    return list(range(0, len(asked), 3 if halves else 5))
 
 
 def _painted_with(recipe: Recipe, step: int) -> Recipe:

@@ -88,7 +88,7 @@ export class Compare {
     const context = canvas.getContext("2d");
     context.imageSmoothingQuality = film.quality;
     const at = (step, count, name) => (step >= count ? `Finished · ${name}` : `Step ${step + 1} · ${name}`);
-    write(this.left, this.way === "difference" ? "What differs, twice as bright" : at(film.stop, film.steps, this.name));
+    write(this.left, this.way === "difference" ? "What differs, ×4" : at(film.stop, film.steps, this.name));
     write(this.right, at(stop, told.count, this.otherName));
     if (stop === told.count) context.drawImage(reel.picture, 0, 0, canvas.width, canvas.height);
     else this.#drawStep(context, stop);
@@ -114,7 +114,7 @@ export class Compare {
     context.globalCompositeOperation = "difference";
     context.drawImage(this.film.canvas, 0, 0);
     context.globalCompositeOperation = "lighter";
-    context.drawImage(canvas, 0, 0);
+    for (let doubled = 0; doubled < 2; doubled += 1) context.drawImage(canvas, 0, 0);
     context.globalCompositeOperation = "source-over";
   }
 
@@ -162,13 +162,13 @@ function names(...recipes) {
   const prompts = recipes.map(({ prompt }) => prompt || "Without a prompt");
   if (prompts[0] !== prompts[1]) return prompts;
   const traits = recipes.map((recipe) => [recipe.sampler, `${recipe.num_inference_steps} steps`, `guidance ${recipe.guidance_scale}`,
-    `seed ${recipe.seed}`, stylesOf(recipe), recipe.branch?.mask ? "a part only" : "all of it"]);
+    `seed ${recipe.seed}`, stylesOf(recipe)]);
   const unlike = traits[0].map((trait, index) => trait !== traits[1][index]);
   return unlike.includes(true) ? traits.map((own) => own.filter((_, index) => unlike[index]).join(" · ")) : prompts;
 }
 
 function stylesOf({ mix }) {
-  return mix ? mix.styles.map(({ name, weight }) => `${name} ${Number(weight)}`).join(", ") : "no style";
+  return mix ? mix.styles.map(({ name }) => name).join(" + ") : "no style";
 }
 
 // For each step of one run the step of the other that is nearest in noise; where two are (Heun looks twice at
