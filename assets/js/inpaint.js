@@ -4,6 +4,7 @@ import { Board } from "./board.js";
 import { blobOf, button, el, isTyping, parseJSON } from "./dom.js";
 import { hear, openTimeline, say, tell } from "./desk.js";
 import { FillForm } from "./fillform.js";
+import { imageOf, pictureAt, Refusal, send } from "./sources.js";
 import { downloadLink } from "./wall.js";
 import { Weaving } from "./weaving.js";
 
@@ -164,7 +165,7 @@ class Inpainting {
     this.status.textContent = "Opening…";
     this.#show(this.kept.source ? "mask" : "empty", true);
     try {
-      await this.#open(await this.#send("/sources", file));
+      await this.#open(await send("/sources", file));
     } catch (error) {
       this.status.textContent = "";
       this.#refuse(error);
@@ -174,23 +175,10 @@ class Inpainting {
   async openArtwork(artwork) {
     this.form.complain({});
     try {
-      await this.#open(await this.#send(`/sources/from/${artwork}`));
+      await this.#open(await send(`/sources/from/${artwork}`));
     } catch (error) {
       this.#refuse(error);
     }
-  }
-
-  async #send(url, body) {
-    const headers = body ? { "Content-Type": body.type.startsWith("image/") ? body.type : "application/octet-stream" } : {};
-    let answer;
-    try {
-      answer = await fetch(url, { method: "POST", body, headers });
-    } catch {
-      throw new Refusal("The studio does not answer; what you painted is kept here. Try once more.");
-    }
-    const said = await answer.json();
-    if (!answer.ok) throw new Refusal(said.sentence);
-    return said;
   }
 
   #refuse(error) {
@@ -239,7 +227,7 @@ class Inpainting {
     if (bare && this.form.margins.every((side) => side === 0)) return this.form.complain({ sentence: "Paint over what should change first.", field: "mask" });
     this.form.fill.disabled = true;
     try {
-      const mask = bare ? null : (await this.#send("/sources", await this.board.file())).source;
+      const mask = bare ? null : (await send("/sources", await this.board.file())).source;
       const { mix, extend } = this.form;
       const answer = await this.server.fill({ ...this.form.values, image: this.kept.source.source, mask, mix, extend });
       if (answer.sentence) this.form.complain(answer);
@@ -336,7 +324,7 @@ class Inpainting {
   async #goOnFrom(job) {
     const before = { source: this.kept.source, mask: this.board.remembered(), extend: this.form.extend };
     try {
-      const next = await this.#send(`/sources/from/${job.artwork}`);
+      const next = await send(`/sources/from/${job.artwork}`);
       this.kept.history = [...this.kept.history, before].slice(-12);
       await this.#open(next);
       say("You paint on from this fill.");
@@ -357,7 +345,7 @@ class Inpainting {
   async #keepWoven() {
     const { under, over } = this.weaving;
     try {
-      const mask = await this.#send("/sources", await this.board.file());
+      const mask = await send("/sources", await this.board.file());
       const answer = await this.server.brush_together({ under: under.artwork, over: over.artwork, mask: mask.source });
       if (answer.sentence) return this.form.complain(answer);
       this.weaving.end();
@@ -464,20 +452,6 @@ class Inpainting {
     }
     if (group) this.follow(group, region);
   }
-}
-
-class Refusal extends Error {}
-
-async function pictureAt(url) {
-  const answer = await fetch(url);
-  if (!answer.ok) throw new Refusal((await answer.json()).sentence);
-  return createImageBitmap(await answer.blob());
-}
-
-// The picture of a fill that is done.
-function imageOf(job) {
-  job.image ??= pictureAt(`/artworks/${job.artwork}.png`);
-  return job.image;
 }
 
 function wordsFor(job) {
