@@ -191,7 +191,7 @@ def accuracy_by_level(classifier: StyleClassifier, held_out: dict[str, list[Tens
                 logits = classifier(noised(latents[None].float().to(device), timestep, alpha_bar), timestep)
                 hits += int(logits.argmax()) == classifier.styles.index(style)
             recalls.append(hits / len(pictures))
-        found[level] = sum(recalls) / len(recalls)
+        found[level] = sum(recalls) / len(recalls) if recalls else float("nan")
     return found
 
 

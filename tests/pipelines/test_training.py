@@ -6,7 +6,9 @@ import io
 import json
 import math
 import random
+import re
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from pipelines.style_classifier import load_style_classifier
 from pipelines.training.architecture import TOY, build_scheduler, build_unet
 from pipelines.training.arrangement import COLOURS, arrange
 from pipelines.training.captions import Facts, clean_title, common_words, compose_caption, title_tags
@@ -29,6 +32,7 @@ from pipelines.training.pack import (
     FORMATS,
     STYLE_SHARES,
     Format,
+    Row,
     choose_format,
     is_validation,
     picture_weights,
@@ -36,6 +40,7 @@ from pipelines.training.pack import (
     read_shards,
 )
 from pipelines.training.quality import psnr, ssim
+from pipelines.training.style_classifier import CLASSIFIER_FILE, choose_pictures
 
 TITLES = ("ship in a storm", "bosphorus by moonlight", "portrait of an old man", "view of the harbour")
 
@@ -270,6 +275,42 @@ def test_toy_distillation_writes_a_lora_that_diffusers_would_fuse(pack: Path, tm
         assert (up.flatten(1) @ down.flatten(1)).view_as(base).isfinite().all()
         changed += bool(up.abs().max() > 0)
     assert changed > len(layers) / 2
+
+
+def test_toy_style_classifier_is_trained_taken_up_again_and_loaded(pack: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    where = ["--data", str(pack), "--output", str(tmp_path), "--size", "toy", "--workers", "1"]
+    trained = runner.invoke(train_app, ["autoencoder", *where, "--max-steps", "1"], catch_exceptions=False)
+    assert trained.exit_code == 0, trained.output
+    for steps, more in (("2", []), ("3", ["--resume"])):
+        command = ["style-classifier", *where, "--model", str(tmp_path), "--max-steps", steps, *more]
+        result = runner.invoke(train_app, command, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    assert re.search(r"timestep 800: \d+\.\d% right", result.output)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    told = [line for line in log if line["stage"] == "style classifier" and "loss" in line]
+    assert [line["step"] for line in told] == [1, 2, 3]
+    assert all(math.isfinite(line["loss"]) for line in told)
+    styles = sorted({str(entry.fields["style"]) for entry in read_shards(pack)})
+    classifier = load_style_classifier(tmp_path / CLASSIFIER_FILE, styles, torch.device("cpu"))
+    noisy = torch.randn(2, classifier.stem.in_channels, 20, 28)
+    assert classifier(noisy, torch.tensor([10, 900])).shape == (2, len(styles))
+
+
+def test_a_limit_on_each_style_leaves_formats_and_held_out_pictures_alone() -> None:
+    rows: dict[Format, list[Row]] = {
+        shape: [
+            Row(f"{place}-{number // 2}", "painting", "baroque", "", "", number % 10 == 0, 1.0, [])
+            for number in range(80)
+        ]
+        for place, shape in enumerate(FORMATS)
+    }
+    chosen = choose_pictures(rows, 30)
+    assert len({one.row.key for one in chosen}) == len(chosen), "one arrangement of each picture"
+    assert sum(one.row.validation for one in chosen) == 24
+    taken = Counter(one.shape for one in chosen if not one.row.validation)
+    assert sum(taken.values()) == 30
+    assert min(taken[shape] for shape in FORMATS) > 4
 
 
 def test_consistency_loss_is_zero_for_a_student_that_has_arrived() -> None:
