@@ -43,8 +43,9 @@ class StableDiffusion:
         tokenizer: Any = CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer")
         self._tokenizer = tokenizer
         self.latent_channels: int = self._vae.config.latent_channels
+        self.network_channels: int = self._unets[""].config.in_channels
         # Of the inpainting kind: it sees the mask and the picture with its hole beside x_t.
-        self.sees_mask: bool = self._unets[""].config.in_channels == 2 * self.latent_channels + 1
+        self.sees_mask: bool = self.network_channels == 2 * self.latent_channels + 1
         self.vae_scale_factor: int = 2 ** (len(self._vae.config.block_out_channels) - 1)
 
     def _load(self, part: Any, subfolder: str, dtype: torch.dtype) -> Any:
