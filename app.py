@@ -50,6 +50,12 @@ TimelineBudget = Annotated[
         help="What one artist's timelines may take on the disk; the oldest unpinned ones are dropped first.",
     ),
 ]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic", help="One size of call and torch's own only: a seed is the same in a busy studio."
+    ),
+]
 # Numbers arrive as text, so that the recipe's own sentences answer for them.
 Number = Annotated[str | None, typer.Option(metavar="NUMBER")]
 Image = Annotated[Path | None, typer.Option(help="A picture to begin from.")]
@@ -66,10 +72,11 @@ def default(
     data_dir: DataDir = None,
     model: ModelName = EMBEDDED,
     timeline_budget: TimelineBudget = 4,
+    deterministic: Deterministic = False,
 ) -> None:
     """Serve the studio when no command is given."""
     if context.invoked_subcommand is None:
-        serve(host, port, data_dir, model, timeline_budget)
+        serve(host, port, data_dir, model, timeline_budget, deterministic)
 
 
 @app.command()
@@ -79,6 +86,7 @@ def serve(
     data_dir: DataDir = None,
     model: ModelName = EMBEDDED,
     timeline_budget: TimelineBudget = 4,
+    deterministic: Deterministic = False,
 ) -> None:
     """Open the studio to browsers (the default)."""
     from studio.serve import serve as serve_studio
@@ -91,6 +99,7 @@ def serve(
             data_dir=data_dir or default_data_dir(),
             model=model,
             timeline_budget_bytes=round(timeline_budget * 10**9),
+            deterministic=deterministic,
         )
     )
 
@@ -112,6 +121,7 @@ def paint(
     image: Image = None,
     strength: Strength = "0.6",
     timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
+    deterministic: Deterministic = False,
 ) -> None:
     """Paint one picture, or one for each line of a file."""
     if (prompt is None) == (prompts is None):
@@ -140,7 +150,7 @@ def paint(
         if output.exists() and not output.is_dir():
             raise BadInput(f"With --prompts, --output is a folder, and {output} is a file.")
         jobs = [(output / f"{number:05d}.png", recipe(prompt=line)) for number, line in enumerate(lines)]
-    paint_all(folder.path, jobs, timeline, begun.files)
+    paint_all(folder.path, jobs, timeline, begun.files, deterministic=deterministic)
 
 
 @app.command()
@@ -236,10 +246,10 @@ def replay(
     ] = None,
 ) -> None:
     """Paint the picture that a PNG describes once more, to the same pixels on the same machine."""
-    from studio.provenance import read_png_recipe
+    from studio.provenance import read_png_calls, read_png_recipe
 
     target = png_path(output)
-    recipe = read_png_recipe(picture)
+    recipe, calls = read_png_recipe(picture), read_png_calls(picture)
     folder = find_model(model or recipe.model)
     if folder.revision != recipe.model_revision:
         raise BadInput(
@@ -247,7 +257,7 @@ def replay(
             f"{folder.path} is revision {folder.revision[:8]}: the picture would differ. Give the folder "
             "with the same weights as --model."
         )
-    paint_all(folder.path, [(target, recipe)], None, [read_file(file) for file in image or []])
+    paint_all(folder.path, [(target, recipe)], None, [read_file(file) for file in image or []], calls=calls)
 
 
 @app.command()

@@ -13,6 +13,8 @@ from pipelines.calls import BUCKETS, Call, Calls, Engine
 from pipelines.denoising import Frame, Rows, Run
 from pipelines.models.sd import StableDiffusion
 
+_USUAL_ROWS = 2  # with guidance
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -59,6 +61,15 @@ class StepBatcher:
         self._runs[key] = run
         self._engines[key] = engine
         self._answered[key] = {}
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows a call has at most, as memory allows; 0 where every run makes its own."""
+        return max(self._calls.buckets, default=0)
+
+    def rows_of(self, key: Hashable) -> int:
+        """Tell how many rows a run's next step has; of one that has not begun, as many as most have."""
+        return len(self._asking[key].latents) if key in self._asking else _USUAL_ROWS
 
     def leave(self, key: Hashable) -> None:
         """Close a run between ticks; nothing happens when it has ended already."""

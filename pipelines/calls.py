@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from pipelines.denoising import Rows
 from pipelines.models.sd import StableDiffusion
+from pipelines.recipe import Recipe
 
 BUCKETS = (2, 4, 8, 16, 32, 64)
 # The one bucket of a deterministic studio: four guided pictures in a call, and one alone is not much slower.
@@ -32,6 +34,32 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.engine} {self.rows}"
+
+
+def calls_in_words(calls: Iterable[Call]) -> str:
+    """Write the calls of a picture, as its infotext has them: "eager 2 + eager 16"."""
+    return " + ".join(map(str, calls))
+
+
+def engine_of(model: StableDiffusion, recipe: Recipe, calls: str = "") -> Engine:
+    """Choose the engine that paints a recipe: the fastest there is, or the one that painted it before.
+
+    `calls` are those of the picture that is painted again, as its infotext has them.
+    """
+    size = recipe.height // model.vae_scale_factor, recipe.width // model.vae_scale_factor
+    ready = model.openvino is not None and model.openvino.fits(*size)
+    return "openvino" if ready and (not calls or calls.startswith("openvino")) else "eager"
+
+
+def decode(model: StableDiffusion, latents: Tensor, engine: Engine) -> Tensor:
+    """Decode a picture as it is kept: OpenVINO's in the network's precision, as it is half of the time."""
+    return model.decode(latents) if engine == "eager" else model.preview(latents)
+
+
+def buckets_of(model: StableDiffusion, calls: str) -> tuple[int, ...]:
+    """Choose the sizes of call that paint a picture again: its own where it had one on an accelerator."""
+    sizes = {int(call.split()[1]) for call in calls.split(" + ") if re.fullmatch(r"[a-z]+ [1-9]\d*", call)}
+    return tuple(sizes) if model.device.type != "cpu" and len(sizes) == 1 else ()
 
 
 class Calls:
@@ -75,9 +103,16 @@ class Calls:
             call = Call(engine, self._bucket(taken))
             # What fills a bucket up is a row that is there already: numbers of a kind the network knows.
             chosen = [start + min(row, taken - 1) for row in range(call.rows)]
-            answers.append(self._model.predict(rows if call.rows == count else _take(rows, chosen))[:taken])
+            answers.append(self._ask(rows if call.rows == count else _take(rows, chosen), engine)[:taken])
             calls += [call] * taken
         return torch.cat(answers), calls
+
+    def _ask(self, rows: Rows, engine: Engine) -> Tensor:
+        if engine == "eager":
+            return self._model.predict(rows)
+        if self._model.openvino is None:
+            raise ValueError("OpenVINO has not been prepared for this model")
+        return self._model.openvino.predict(rows)
 
     def _bucket(self, count: int) -> int:
         return next((size for size in self.buckets if size >= count), max(self.buckets, default=count))

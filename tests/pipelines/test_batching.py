@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipelines.batching import Failed, Finished, StepBatcher
-from pipelines.calls import Call, fit_buckets
+from pipelines.calls import Call, Calls, buckets_of, fit_buckets
 from pipelines.denoising import Frame, Rows, Run
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import paint, prompt_to_image
@@ -201,6 +201,15 @@ def test_what_fits_in_memory_is_found_at_the_start(
     monkeypatch.setattr(tiny, "predict", in_little_memory)
     assert fit_buckets(tiny) == (2, 4)
     assert fit_buckets(tiny, deterministic=True) == (4,)
+
+
+def test_a_picture_is_asked_again_in_calls_of_its_own_size(tiny: StableDiffusion) -> None:
+    asked = next(prompt_to_image(tiny, recipe_of(tiny)))
+    assert isinstance(asked, Rows)
+    full, (call, *_) = Calls(tiny, (16,)).predict(asked)
+    assert str(call) == "eager 16"
+    assert torch.equal(Calls(tiny, (16,)).predict(asked)[0], full)
+    assert buckets_of(tiny, str(call)) == (), "on a CPU every picture has calls of its own"
 
 
 def test_what_cannot_be_asked_fails_alone_in_a_shared_call(tiny: StableDiffusion) -> None:

@@ -52,6 +52,7 @@ def test_paint_keeps_the_recipe_and_replay_paints_it_again(tiny_folder: Path, tm
         assert set(image.info) >= {"parameters", "atelier_recipe"}
         recipe = read_recipe(image.info["atelier_recipe"])
         assert image.info["parameters"].startswith("a cat\nSteps: 2, Sampler: DPM++ 2M, CFG scale: 7, Seed: ")
+        assert image.info["parameters"].endswith(", Calls: eager 2")
     assert recipe.prompt == "a cat"
     assert recipe.seed >= 0, "the seed drawn is the seed kept"
     timeline = read_timeline(frames)
