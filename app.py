@@ -264,9 +264,13 @@ def replay(
 def bench(
     output: Annotated[Path | None, typer.Option(help="A JSON file for the rows.")] = None,
     rounds: Annotated[int, typer.Option(help="How often each way is timed.", min=1)] = 5,
+    artists: Annotated[
+        list[int] | None,
+        typer.Option(help="Time so many pictures at once, too; once for each number.", min=1),
+    ] = None,
     model: ModelName = EMBEDDED,
 ) -> None:
-    """Time one picture beside plain diffusers, on the same weights and in the same run."""
+    """Time pictures beside plain diffusers, on the same weights and in the same run."""
     import json
 
     from rich.console import Console
@@ -276,15 +280,26 @@ def bench(
 
     if output is not None:
         prepare_folder(output.parent)
-    measured = bench_model(find_model(model), rounds=rounds)
-    table = Table("what", "model", "device", "ours, s", "plain diffusers, s", "ratio")
+    measured = bench_model(find_model(model), rounds=rounds, artists=artists or ())
+    table = Table("what", "model", "device", "artists", "ours, s", "plain diffusers, s", "ratio")
+    notes: list[str] = []
     for row in measured.rows:
         times = f"{row.ours_s:.3f}", f"{row.plain_s:.3f}", f"{row.ratio:.3f}"
-        table.add_row(row.name, row.model, row.device, *times)
+        table.add_row(row.name, row.model, row.device, str(row.artists), *times)
+        if row.tick_s is not None and row.first_preview_s is not None:
+            memory = f", {row.peak_bytes / 1e9:.2f} GB at most" if row.peak_bytes else ""
+            notes.append(
+                f"{row.artists} together: a tick takes {row.tick_s:.3f} s, all have a first preview after "
+                f"{row.first_preview_s:.2f} s{memory}."
+            )
     Console().print(table)
+    typer.echo("\n".join(notes))
     typer.echo(f"Keeping the timeline costs {measured.timeline_cost:.1%} of a run.")
     if output is not None:
-        output.write_text(json.dumps([row.model_dump() for row in measured.rows], indent=1), encoding="utf-8")
+        output.write_text(
+            json.dumps([row.model_dump(exclude_none=True) for row in measured.rows], indent=1),
+            encoding="utf-8",
+        )
 
 
 @app.command()

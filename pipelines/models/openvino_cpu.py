@@ -65,6 +65,8 @@ class OpenVINO:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if model.dtype == torch.bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Tied to their cores, its threads wait for those that other work is using.
+            "ENABLE_CPU_PINNING": False,
         }
         self._multiple = model.latent_multiple
         self._compiled: OrderedDict[tuple[str, tuple[int, ...], tuple[int, ...]], Any] = OrderedDict()
