@@ -63,6 +63,12 @@ MaxMegapixels = Annotated[
 MaxMegabytes = Annotated[
     float, typer.Option(metavar="MB", min=0.01, help="How large the file of such a picture may be.")
 ]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic", help="One size of call and torch's own only: a seed is the same in a busy studio."
+    ),
+]
 # Numbers arrive as text, so that the recipe's own sentences answer for them.
 Number = Annotated[str | None, typer.Option(metavar="NUMBER")]
 Grow = Annotated[str, typer.Option(metavar="PX", help="Let the picture grow to this side.")]
@@ -82,10 +88,11 @@ def default(
     timeline_budget: TimelineBudget = 4,
     max_megapixels: MaxMegapixels = MAX_PIXELS / 1e6,
     max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
+    deterministic: Deterministic = False,
 ) -> None:
     """Serve the studio when no command is given."""
     if context.invoked_subcommand is None:
-        serve(host, port, data_dir, model, timeline_budget, max_megapixels, max_megabytes)
+        serve(host, port, data_dir, model, timeline_budget, max_megapixels, max_megabytes, deterministic)
 
 
 @app.command()
@@ -97,6 +104,7 @@ def serve(
     timeline_budget: TimelineBudget = 4,
     max_megapixels: MaxMegapixels = MAX_PIXELS / 1e6,
     max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
+    deterministic: Deterministic = False,
 ) -> None:
     """Open the studio to browsers (the default)."""
     from studio.serve import serve as serve_studio
@@ -111,6 +119,7 @@ def serve(
             timeline_budget_bytes=round(timeline_budget * 10**9),
             max_source_pixels=round(max_megapixels * 10**6),
             max_source_bytes=round(max_megabytes * 10**6),
+            deterministic=deterministic,
         )
     )
 
@@ -132,6 +141,7 @@ def paint(
     image: Image = None,
     strength: Strength = "0.6",
     timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
+    deterministic: Deterministic = False,
 ) -> None:
     """Paint one picture, or one for each line of a file."""
     if (prompt is None) == (prompts is None):
@@ -160,7 +170,7 @@ def paint(
         if output.exists() and not output.is_dir():
             raise BadInput(f"With --prompts, --output is a folder, and {output} is a file.")
         jobs = [(output / f"{number:05d}.png", recipe(prompt=line)) for number, line in enumerate(lines)]
-    paint_all(folder.path, jobs, timeline, begun.files)
+    paint_all(folder.path, jobs, timeline, begun.files, deterministic=deterministic)
 
 
 @app.command()
@@ -285,10 +295,10 @@ def replay(
     ] = None,
 ) -> None:
     """Paint the picture that a PNG describes once more, to the same pixels on the same machine."""
-    from studio.provenance import read_png_recipe
+    from studio.provenance import read_png_calls, read_png_recipe
 
     target = png_path(output)
-    recipe = read_png_recipe(picture)
+    recipe, calls = read_png_recipe(picture), read_png_calls(picture)
     folder = find_model(model or recipe.model)
     if folder.revision != recipe.model_revision:
         raise BadInput(
@@ -296,16 +306,20 @@ def replay(
             f"{folder.path} is revision {folder.revision[:8]}: the picture would differ. Give the folder "
             "with the same weights as --model."
         )
-    paint_all(folder.path, [(target, recipe)], None, [read_file(file) for file in image or []])
+    paint_all(folder.path, [(target, recipe)], None, [read_file(file) for file in image or []], calls=calls)
 
 
 @app.command()
 def bench(
     output: Annotated[Path | None, typer.Option(help="A JSON file for the rows.")] = None,
     rounds: Annotated[int, typer.Option(help="How often each way is timed.", min=1)] = 5,
+    artists: Annotated[
+        list[int] | None,
+        typer.Option(help="Time so many pictures at once, too; once for each number.", min=1),
+    ] = None,
     model: ModelName = EMBEDDED,
 ) -> None:
-    """Time one picture beside plain diffusers, on the same weights and in the same run."""
+    """Time pictures beside plain diffusers, on the same weights and in the same run."""
     import json
 
     from rich.console import Console
@@ -315,15 +329,26 @@ def bench(
 
     if output is not None:
         prepare_folder(output.parent)
-    measured = bench_model(find_model(model), rounds=rounds)
-    table = Table("what", "model", "device", "ours, s", "plain diffusers, s", "ratio")
+    measured = bench_model(find_model(model), rounds=rounds, artists=artists or ())
+    table = Table("what", "model", "device", "artists", "ours, s", "plain diffusers, s", "ratio")
+    notes: list[str] = []
     for row in measured.rows:
         times = f"{row.ours_s:.3f}", f"{row.plain_s:.3f}", f"{row.ratio:.3f}"
-        table.add_row(row.name, row.model, row.device, *times)
+        table.add_row(row.name, row.model, row.device, str(row.artists), *times)
+        if row.tick_s is not None and row.first_preview_s is not None:
+            memory = f", {row.peak_bytes / 1e9:.2f} GB at most" if row.peak_bytes else ""
+            notes.append(
+                f"{row.artists} together: a tick takes {row.tick_s:.3f} s, all have a first preview after "
+                f"{row.first_preview_s:.2f} s{memory}."
+            )
     Console().print(table)
+    typer.echo("\n".join(notes))
     typer.echo(f"Keeping the timeline costs {measured.timeline_cost:.1%} of a run.")
     if output is not None:
-        output.write_text(json.dumps([row.model_dump() for row in measured.rows], indent=1), encoding="utf-8")
+        output.write_text(
+            json.dumps([row.model_dump(exclude_none=True) for row in measured.rows], indent=1),
+            encoding="utf-8",
+        )
 
 
 @app.command()

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
 import torch
-from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
+from pipelines.calls import BUCKETS, Call, Calls, Engine
 from pipelines.denoising import Frame, Rows, Run
 from pipelines.models.sd import StableDiffusion
+
+_USUAL_ROWS = 2  # with guidance
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A run has come to its end; `latents` (1, C, h, w) is its picture in latent space."""
+    """A run has come to its end; `latents` (1, C, h, w) is its picture in latent space.
+
+    `calls` are the kinds of call that answered it, in the order in which it first met them.
+    """
 
     latents: Tensor
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +38,49 @@ class StepBatcher:
     """Drives runs of one model; runs join and leave between ticks.
 
     On an accelerator the rows of runs of one size and one adapter go into one call, since a call of many rows
-    costs hardly more than a call of two. On a CPU there is nothing to gain and each run makes its own call,
-    so that a picture does not depend on who else is painting.
+    costs hardly more than a call of two, padded to a bucket: in the same bucket a picture is the same,
+    whoever else is painting. On a CPU there is nothing to gain and each run makes its own call.
     """
 
-    def __init__(self, model: StableDiffusion, *, merge: bool | None = None) -> None:
-        """Take the model; `merge` overrides whether the runs of one size share a call."""
-        self._model = model
+    def __init__(
+        self, model: StableDiffusion, *, merge: bool | None = None, buckets: Sequence[int] = BUCKETS
+    ) -> None:
+        """Take the model and the sizes of call; `merge` overrides whether the runs of one size share them."""
         self._merge = model.device.type != "cpu" if merge is None else merge
-        self._at_once: int | None = None  # runs in one call, once memory has shown how many are too many
+        self._calls = Calls(model, buckets if self._merge else ())
         self._runs: dict[Hashable, Run] = {}
+        self._engines: dict[Hashable, Engine] = {}
         self._asking: dict[Hashable, Rows] = {}
+        self._answered: dict[Hashable, dict[Call, None]] = {}
 
     def __len__(self) -> int:
         return len(self._runs)
 
-    def join(self, key: Hashable, run: Run) -> None:
-        """Take a run in; its first step is part of the next tick."""
+    def join(self, key: Hashable, run: Run, engine: Engine = "eager") -> None:
+        """Take a run in; its first step is part of the next tick, and one engine answers it to its end."""
         self._runs[key] = run
+        self._engines[key] = engine
+        self._answered[key] = {}
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows a call has at most, as memory allows; 0 where every run makes its own."""
+        return max(self._calls.buckets, default=0)
+
+    def rows_of(self, key: Hashable) -> int:
+        """Tell how many rows a run's next step has; of one that has not begun, as many as most have."""
+        return len(self._asking[key].latents) if key in self._asking else _USUAL_ROWS
 
     def leave(self, key: Hashable) -> None:
         """Close a run between ticks; nothing happens when it has ended already."""
-        run = self._runs.pop(key, None)
-        self._asking.pop(key, None)
+        run = self._forget(key)
         if run is not None:
             run.close()
+
+    def _forget(self, key: Hashable) -> Run | None:
+        for notes in (self._engines, self._asking, self._answered):
+            notes.pop(key, None)
+        return self._runs.pop(key, None)
 
     @torch.inference_mode()
     def tick(self, resting: Collection[Hashable] = ()) -> list[tuple[Hashable, Frame | Finished | Failed]]:
@@ -76,48 +100,32 @@ class StepBatcher:
     def _groups(self, asking: dict[Hashable, Rows]) -> list[list[Hashable]]:
         if not self._merge:
             return [[key] for key in asking]
-        # Rows that share attention take another path through the network than those that do not.
-        kind = {
-            key: (rows.adapter, bool(rows.shared), tuple(rows.latents.shape[1:]))
-            for key, rows in asking.items()
-        }
+        kind = {key: (self._engines[key], *_kind(rows)) for key, rows in asking.items()}
         in_order = sorted(asking, key=lambda key: kind[key])
-        alike = (list(keys) for _, keys in groupby(in_order, key=lambda key: kind[key]))
-        return [part for keys in alike for part in _parts(keys, self._at_once or len(keys))]
+        return [list(keys) for _, keys in groupby(in_order, key=lambda key: kind[key])]
 
     def _predict(
         self, keys: list[Hashable], events: list[tuple[Hashable, Frame | Finished | Failed]]
     ) -> None:
-        asked = [self._asking.pop(key) for key in keys]
-        rows = asked[0] if len(asked) == 1 else _concatenate(asked)
+        asked = [self._asking[key] for key in keys]
         try:
-            predictions = self._model.predict(rows)
-        except torch.OutOfMemoryError as error:
-            if len(keys) == 1:
-                self._fail(keys, error, events)
-                return
-            # The runs survive: half of them at a time, from now on.
-            self._at_once = len(keys) // 2
-            self._asking.update(zip(keys, asked, strict=True))
-            clear_device_cache()
-            for part in _parts(keys, self._at_once):
-                self._predict(part, events)
-            return
+            predictions, calls = self._calls.predict(_concatenate(asked), self._engines[keys[0]])
         except Exception as error:
-            self._fail(keys, error, events)
+            if len(keys) == 1:
+                self.leave(keys[0])
+                events.append((keys[0], Failed(error)))
+                return
+            # One of them may be to blame for all: each is asked alone, and that one fails alone.
+            for key in keys:
+                self._predict([key], events)
             return
-        for key, part in zip(keys, predictions.split([len(r.latents) for r in asked]), strict=True):
+        counts = [len(rows.latents) for rows in asked]
+        start = 0
+        for key, part in zip(keys, predictions.split(counts), strict=True):
+            del self._asking[key]
+            self._answered[key].update(dict.fromkeys(calls[start : start + len(part)]))
+            start += len(part)
             self._advance(key, part, events)
-
-    def _fail(
-        self,
-        keys: list[Hashable],
-        error: Exception,
-        events: list[tuple[Hashable, Frame | Finished | Failed]],
-    ) -> None:
-        for key in keys:
-            self.leave(key)
-            events.append((key, Failed(error)))
 
     def _advance(
         self,
@@ -134,25 +142,33 @@ class StepBatcher:
                 event = run.send(None)
             self._asking[key] = event
         except StopIteration as end:
-            del self._runs[key]
-            events.append((key, Finished(end.value)))
+            calls = tuple(self._answered[key])
+            self._forget(key)
+            events.append((key, Finished(end.value, calls)))
         except Exception as error:
-            del self._runs[key]
+            self._forget(key)
             events.append((key, Failed(error)))
 
 
+def _kind(rows: Rows) -> tuple[str, bool, tuple[int, ...], tuple[int, ...]]:
+    """Tell which rows may be asked in one call: those of one adapter, one size and prompts of one length.
+
+    Rows that share attention take another path through the network than those that do not.
+    """
+    sizes = tuple(rows.latents.shape[1:]), tuple(rows.prompt_embeds.shape[1:])
+    return rows.adapter, bool(rows.shared), *sizes
+
+
 def _concatenate(asked: list[Rows]) -> Rows:
+    if len(asked) == 1:
+        return asked[0]
     before = accumulate((len(rows.latents) for rows in asked), initial=0)
-    return Rows(
-        torch.cat([rows.latents for rows in asked]),
-        torch.cat([rows.timestep for rows in asked]),
-        torch.cat([rows.prompt_embeds for rows in asked]),
-        asked[0].adapter,
-        tuple(
+    return replace(
+        asked[0],
+        latents=torch.cat([rows.latents for rows in asked]),
+        timestep=torch.cat([rows.timestep for rows in asked]),
+        prompt_embeds=torch.cat([rows.prompt_embeds for rows in asked]),
+        shared=tuple(
             shared.behind(first) for first, rows in zip(before, asked, strict=False) for shared in rows.shared
         ),
     )
-
-
-def _parts(keys: list[Hashable], size: int) -> list[list[Hashable]]:
-    return [keys[start : start + size] for start in range(0, len(keys), size)]

@@ -5,18 +5,21 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from pipelines.bench_together import paint_together
+from pipelines.calls import Calls, decode
 from pipelines.denoising import Frame
 from pipelines.latents import to_images
 from pipelines.models.find import Defaults, ModelFolder
 from pipelines.models.load import load_model
+from pipelines.models.openvino_cpu import openvino_is_for, prepare_openvino
 from pipelines.models.place import Placement, find_placement
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import paint
@@ -25,11 +28,17 @@ from pipelines.samplers import make_scheduler
 from pipelines.timeline import TimelineWriter
 
 _FEW_STEPS = "picture, few steps"
+_GUIDED_STEPS = "picture, 25 guided steps"
+_OPENVINO = "picture, 25 guided steps, OpenVINO"
 _GUIDED = Defaults(num_inference_steps=25)
 
 
 class BenchRow(BaseModel):
-    """One comparison; times are medians in seconds per picture, `ratio` is ours over plain diffusers."""
+    """One comparison; times are medians in seconds per picture, `ratio` is ours over plain diffusers.
+
+    Of several artists at once also how long a tick takes, when the last of them has her first preview, and,
+    on an accelerator, its memory at its fullest (`pipelines.bench_together`).
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,6 +49,9 @@ class BenchRow(BaseModel):
     ours_s: float
     plain_s: float
     ratio: float
+    tick_s: float | None = None
+    first_preview_s: float | None = None
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +65,17 @@ class Bench:
     timeline_cost: float
 
 
-def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moonlight") -> Bench:
+def bench(
+    folder: ModelFolder, *, rounds: int = 5, artists: Sequence[int] = (), prompt: str = "seascape, moonlight"
+) -> Bench:
     """Time one picture at the model's default settings, each way in turn, `rounds` times.
 
     Rows: "picture" in the precision plain diffusers loads (float32 on a CPU, float16 elsewhere), "picture,
     timeline kept" with every frame written to disk; where the studio would choose another precision "picture,
     studio precision"; where the model has a companion "picture, few steps": its own in the studio's
-    precision, beside a plain picture of 25 guided steps.
+    precision, beside a plain picture of 25 guided steps; "25 guided steps" and, where it is installed, "25
+    guided steps, OpenVINO" as the studio paints them. For each number of `artists`, "together": they all
+    paint at once as in the studio, one round for every five.
     """
     studio = find_placement()
     plain_dtype = torch.float32 if studio.device.type == "cpu" else torch.float16
@@ -70,7 +86,7 @@ def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moon
         model = {"model": folder.name, "model_revision": folder.revision}
         return make_recipe(**model, **size, **pace.model_dump(), prompt=prompt, seed=1)
 
-    recipe = recipe_of(folder.defaults)
+    recipe, guided = recipe_of(folder.defaults), recipe_of(_GUIDED)
     costs: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         ways: dict[str, Callable[[], object]] = {
@@ -81,13 +97,17 @@ def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moon
         as_studio = same if studio.dtype == plain_dtype else load_model(folder, studio)
         if as_studio is not same:
             ways["picture, studio precision"] = lambda: _picture(as_studio, recipe)
+        ways["plain, 25 guided steps"] = plain_diffusers(folder, guided, studio.device, plain_dtype)
+        ways[_GUIDED_STEPS] = lambda: _picture(as_studio, guided)
+        if openvino_is_for(as_studio):
+            as_studio.openvino = prepare_openvino(as_studio, _wait)
+            ways[_OPENVINO] = lambda: _picture_by_openvino(as_studio, guided)
         if folder.companion is not None:
-            sketch, guided = recipe_of(folder.companion.pace), recipe_of(_GUIDED)
-            ways["plain, 25 guided steps"] = plain_diffusers(folder, guided, studio.device, plain_dtype)
+            sketch = recipe_of(folder.companion.pace)
             ways[_FEW_STEPS] = lambda: _picture(as_studio, sketch)
         times = _in_turn(ways, rounds)
     medians = {name: statistics.median(measured) for name, measured in times.items()}
-    plain = {_FEW_STEPS: medians.pop("plain, 25 guided steps", 0.0)}
+    plain = dict.fromkeys([_FEW_STEPS, _GUIDED_STEPS, _OPENVINO], medians.pop("plain, 25 guided steps"))
     plain_s = medians.pop("plain")
     rows = [
         BenchRow(
@@ -101,6 +121,20 @@ def bench(folder: ModelFolder, *, rounds: int = 5, prompt: str = "seascape, moon
         )
         for name, ours_s in medians.items()
     ]
+    for count in artists:
+        plainly = plain_diffusers(folder, recipe, studio.device, plain_dtype)
+        rounds_together = max(1, rounds // 5)
+        together = paint_together(as_studio, recipe, plainly, artists=count, rounds=rounds_together)
+        rows.append(
+            BenchRow(
+                name="together",
+                model=folder.name,
+                device=_device_name(studio.device),
+                artists=count,
+                ratio=together.ours_s / together.plain_s,
+                **{name: value for name, value in asdict(together).items() if value},
+            )
+        )
     return Bench(rows, statistics.median(costs))
 
 
@@ -137,6 +171,17 @@ def _picture(
     model: StableDiffusion, recipe: Recipe, on_frame: Callable[[Frame], object] | None = None
 ) -> object:
     return to_images(model.decode(paint(model, recipe, on_frame)))
+
+
+def _picture_by_openvino(model: StableDiffusion, recipe: Recipe) -> object:
+    calls = Calls(model)
+    latents = paint(model, recipe, predict=lambda rows: calls.predict(rows, "openvino")[0])
+    return to_images(decode(model, latents, "openvino"))
+
+
+def _wait(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
 
 
 def painted_and_kept(model: StableDiffusion, recipe: Recipe, folder: Path) -> float:

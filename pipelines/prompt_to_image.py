@@ -12,6 +12,7 @@ from pipelines.denoising import (
     Frame,
     Known,
     Leg,
+    Rows,
     Run,
     denoise,
     from_alpha_space,
@@ -273,9 +274,14 @@ def paint(
     on_frame: Callable[[Frame], object] | None = None,
     known: Sequence[Known] = (),
     open_source: OpenSource = no_sources,
+    predict: Callable[[Rows], Tensor] | None = None,
 ) -> Tensor:
-    """Drive one run alone, from its beginning to the final latents (1, C, h, w)."""
+    """Drive one run alone, from its beginning to the final latents (1, C, h, w).
+
+    Its rows are answered by the model as they are, or by `predict`.
+    """
     run = prompt_to_image(model, recipe, known, open_source)
+    ask = predict or model.predict
     answer: Tensor | None = None
     while True:
         try:
@@ -288,4 +294,4 @@ def paint(
             if on_frame:
                 on_frame(event)
         else:
-            answer = model.predict(event)
+            answer = ask(event)

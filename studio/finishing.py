@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from pipelines.calls import Call
     from pipelines.denoising import Frame, Known
     from pipelines.models.sd import StableDiffusion
     from pipelines.timeline import TimelineWriter
@@ -46,6 +47,7 @@ class _Canvas:
     job: Job
     frames: list[Frame] = field(default_factory=list)
     latents: Tensor | None = None
+    calls: tuple[Call, ...] = ()
     writer: TimelineWriter | None = None
     untimed: str = ""
     previews: dict[int, bytes] = field(default_factory=dict)
@@ -144,6 +146,10 @@ class Finisher:
             best = max(best, known, key=len)
         return best
 
+    def calls(self, job: Job) -> str:
+        """Tell by which calls the picture was painted that a job paints again; nothing of a new one."""
+        return self._gallery.calls(job.repaints) if job.repaints else ""
+
     # What the painter hands over
 
     def begin(self, job: Job) -> None:
@@ -159,12 +165,12 @@ class Finisher:
                 canvas.frames.append(frame)
                 self._work.notify_all()
 
-    def finished(self, job_id: str, latents: Tensor) -> None:
-        """Take the final latents: they become the picture."""
+    def finished(self, job_id: str, latents: Tensor, calls: tuple[Call, ...] = ()) -> None:
+        """Take the final latents, and by which calls they came: they become the picture."""
         with self._work:
             canvas = self._waiting.get(job_id)
             if canvas is not None:
-                canvas.latents = latents
+                canvas.latents, canvas.calls = latents, calls
                 self._work.notify_all()
 
     def drop(self, job_id: str) -> None:
@@ -275,6 +281,7 @@ class Finisher:
 
     def _save(self, canvas: _Canvas, latents: Tensor) -> None:
         """Decode, keep and list a picture, and line its timeline up for its sheets."""
+        from pipelines.calls import calls_in_words, decode
         from pipelines.latents import to_images
         from pipelines.stitching import stitch
 
@@ -283,13 +290,15 @@ class Finisher:
         if not bool(latents.isfinite().all()):
             raise NotFinite
         # Alone, not in a batch: the same recipe gives the same pixels in a busy studio.
-        stitched = stitch(job.recipe, to_images(self._model.decode(latents))[0], self._sources.open)
+        pixels = decode(self._model, latents, canvas.calls[0].engine if canvas.calls else "eager")
+        stitched = stitch(job.recipe, to_images(pixels)[0], self._sources.open)
         if not self._jobs.claim(job.id):
             self.drop(job.id)
             return
         artwork_id = job.repaints or job.id
         if job.repaints is None:
-            self._gallery.keep(job.id, job.artist_id, job.recipe, stitched.whole)
+            calls = calls_in_words(canvas.calls)
+            self._gallery.keep(job.id, job.artist_id, job.recipe, stitched.whole, calls)
         elif not self._gallery.shows(artwork_id, stitched.whole):
             self._jobs.note(job.id, _DIFFERS)
         if not canvas.untimed:

@@ -16,7 +16,7 @@ from pipelines.picture_files import Picture, read_picture
 from pipelines.recipe import BadInput, Recipe, read_recipe
 from studio.files import DataDir, remove_folder, write_file
 from studio.index import ArtistRow, ArtworkRow, JobRow, StudioIndex, now
-from studio.provenance import save_png
+from studio.provenance import read_png_calls, save_png
 from studio.sentences import refusing_when_full
 
 
@@ -161,7 +161,9 @@ class Gallery:
             self._data.pin_mark(artist_id, artwork_id).unlink(missing_ok=True)
             remove_folder(self._data.timeline(artwork_id))
 
-    def keep(self, artwork_id: str, artist_id: str, recipe: Recipe, picture: Image | Picture) -> None:
+    def keep(
+        self, artwork_id: str, artist_id: str, recipe: Recipe, picture: Image | Picture, calls: str = ""
+    ) -> None:
         """Save a painted picture and list it; the job of the same id has ended with it.
 
         Raises:
@@ -169,7 +171,7 @@ class Gallery:
             sqlalchemy.exc.DatabaseError: it cannot be listed; nothing is kept then.
         """
         path = self._data.picture(artist_id, artwork_id)
-        save_png(path, picture, recipe)
+        save_png(path, picture, recipe, calls)
         try:
             with self._index.session.begin() as session:
                 row = ArtworkRow(id=artwork_id, artist_id=artist_id, created=now(), has_timeline=False)
@@ -194,6 +196,15 @@ class Gallery:
         except (OSError, BadInput):
             return True
         return np.array_equal(kept.pixels, picture.pixels)
+
+    def calls(self, artwork_id: str) -> str:
+        """Tell by which calls a kept picture was painted (`infotext`); nothing where that is not known."""
+        with self._index.session() as session:
+            row = session.get(ArtworkRow, artwork_id)
+        try:
+            return read_png_calls(self._data.picture(row.artist_id, artwork_id)) if row is not None else ""
+        except BadInput:
+            return ""
 
     def without_timeline(self, model_revision: str) -> list[str]:
         """List the ids of a model's pictures whose timeline was not finished, oldest first."""

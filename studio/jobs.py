@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from studio.watching import Watch
 log = logging.getLogger(__name__)
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+# A group of more pictures than these is asked for in bulk: a sheet, a grid, a long series.
+_WATCHED_AT_MOST = 4
 _ENDED: dict[str, JobState] = {"done": "done", "failed": "failed", "cancelled": "cancelled"}
 
 
@@ -162,6 +165,21 @@ class Jobs:
         with self._changed:
             return sorted((j for j in self._jobs.values() if j.state == state), key=lambda j: j.number)
 
+    def queued(self) -> list[Job]:
+        """List the queued jobs in the order of painting: what was asked for singly, then what in bulk."""
+        bulk = self.bulk
+        return sorted(self.in_state("queued"), key=lambda job: (job.group in bulk, job.number))
+
+    @property
+    def bulk(self) -> set[str]:
+        """The groups of so many pictures that nobody watches each of them."""
+        with self._changed:
+            return self._bulk()
+
+    def _bulk(self) -> set[str]:
+        unfinished = Counter(job.group for job in self._jobs.values() if not job.ended)
+        return {group for group, count in unfinished.items() if count > _WATCHED_AT_MOST}
+
     def repainting(self, artwork_id: str) -> str | None:
         """Find the group in which a picture's timeline is being painted again."""
         with self._changed:
@@ -175,8 +193,11 @@ class Jobs:
     def _with_ahead(self, job: Job) -> Job:
         if job.state != "queued":
             return job
+        bulk = self._bulk()
         hers = (j for j in self._jobs.values() if j.artist_id == job.artist_id and not j.ended)
-        return replace(job, ahead=sum(j.number < job.number for j in hers))
+        place = (job.group in bulk, job.number)
+        first = (j.state == "running" or (j.group in bulk, j.number) < place for j in hers)
+        return replace(job, ahead=sum(first))
 
     def _stored(self, group: str) -> list[Job]:
         query = (

@@ -21,6 +21,7 @@ from studio.files import write_file
 
 INFOTEXT_CHUNK = "parameters"
 RECIPE_CHUNK = "atelier_recipe"
+CALLS = "Calls"
 
 _NEGATIVE = "Negative prompt: "
 _KARRAS = " Karras"
@@ -30,12 +31,17 @@ _PARAMETER = re.compile(r'\s*(\w[\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _MUST_QUOTE = re.compile(r'[,:\r\n]|^["\s]|\s$')
 
 
-def infotext(recipe: Recipe) -> str:
-    """Write a recipe as infotext: the prompt, the negative prompt if there is one, a line of parameters."""
+def infotext(recipe: Recipe, calls: str = "") -> str:
+    """Write a recipe as infotext: the prompt, the negative prompt if there is one, a line of parameters.
+
+    `calls` says by which engine, how many rows in a call, it was painted: no part of the recipe, and enough
+    for the same pixels on the same machine.
+    """
     lines = [recipe.prompt] if recipe.prompt else []
     if recipe.negative_prompt:
         lines.append(_NEGATIVE + recipe.negative_prompt)
-    lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in _parameters(recipe).items()))
+    parameters = _parameters(recipe) | ({CALLS: calls} if calls else {})
+    lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in parameters.items()))
     return "\n".join(lines)
 
 
@@ -91,22 +97,22 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if _MUST_QUOTE.search(value) else value
 
 
-def png_bytes(picture: Image.Image | Picture, recipe: Recipe) -> bytes:
+def png_bytes(picture: Image.Image | Picture, recipe: Recipe, calls: str = "") -> bytes:
     """Encode a picture as a PNG that carries its recipe, in these two text chunks and no other."""
     chunks = PngImagePlugin.PngInfo()
     # Pillow writes tEXt where Latin-1 is enough and iTXt (UTF-8) for every other alphabet.
-    chunks.add_text(INFOTEXT_CHUNK, infotext(recipe))
+    chunks.add_text(INFOTEXT_CHUNK, infotext(recipe, calls))
     chunks.add_text(RECIPE_CHUNK, recipe.model_dump_json())
     return encode_png(picture if isinstance(picture, Picture) else Picture(np.asarray(picture)), chunks)
 
 
-def save_png(path: Path, picture: Image.Image | Picture, recipe: Recipe) -> None:
-    """Save a picture with its recipe, whole or not at all.
+def save_png(path: Path, picture: Image.Image | Picture, recipe: Recipe, calls: str = "") -> None:
+    """Save a picture with its recipe and the calls it was painted by (`infotext`), whole or not at all.
 
     Raises:
         OSError: disk full and the like.
     """
-    write_file(path, png_bytes(picture, recipe))
+    write_file(path, png_bytes(picture, recipe, calls))
 
 
 def read_png_text(path: Path) -> dict[str, str]:
@@ -147,3 +153,12 @@ def read_png_recipe(path: Path) -> Recipe:
             "image",
         )
     return read_recipe(text)
+
+
+def read_png_calls(path: Path) -> str:
+    """Read by which calls a picture was painted; an empty string where it does not say.
+
+    Raises:
+        BadInput: no such file, not a PNG, or damaged.
+    """
+    return read_infotext(read_png_text(path).get(INFOTEXT_CHUNK, "")).get(CALLS, "")

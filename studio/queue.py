@@ -16,6 +16,7 @@ from studio.jobs import Job, Jobs
 from studio.sentences import sentence_for
 from studio.sketches import Sketch, Sketches
 from studio.sources import Sources
+from studio.turns import Turns, Waiting
 
 if TYPE_CHECKING:
     from pipelines.batching import StepBatcher
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 # up to about this many pictures together.
 _RUNS_ON_CPU = 1
 _RUNS_ON_ACCELERATOR = 16
-_RUNS_TOGETHER = 32
+_ROWS_TOGETHER = 64
 _IDLE_S = 2.0
 
 
@@ -45,9 +46,10 @@ class JobQueue:
     """Admits queued jobs fairly and paints them.
 
     Every artist with waiting work has a picture in the works, so nobody waits for another's; of one artist's,
-    up to `runs_per_artist` are painted side by side (0: the device decides) while there are few, oldest
-    first. Pictures join and
-    leave between steps. The thread never dies: what raises fails with a sentence, and it goes on.
+    up to `runs_per_artist` are painted side by side (0: the device decides) while what memory holds in one
+    call is not exceeded, what she asked for singly before what she asked for in bulk, then oldest first.
+    Pictures join and leave between steps, and take their steps in turns that are fair (`Turns`). The thread
+    never dies: what raises fails with a sentence, and it goes on.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class JobQueue:
         folder: ModelFolder,
         *,
         runs_per_artist: int,
+        deterministic: bool,
     ) -> None:
         self._jobs = jobs
         self._finisher = finisher
@@ -66,10 +69,14 @@ class JobQueue:
         self._sources = sources
         self._folder = folder
         self._runs_per_artist = runs_per_artist
+        self._deterministic = deterministic
+        self._buckets: tuple[int, ...] = ()
         self._painting: dict[str, Job] = {}
+        self._turns = Turns()
         self._tidied_at = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._paint_forever, name="painter")
+        self._hastening = threading.Thread(target=self._hasten, name="hastening")
         self.model_state = ModelState("loading", f"The model {folder.name} is being loaded.")
 
     def start(self) -> None:
@@ -79,8 +86,9 @@ class JobQueue:
     def close(self) -> None:
         """Stop between two steps; what is not finished is painted at the next start."""
         self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in (self._thread, self._hastening):
+            if thread.is_alive():
+                thread.join()
 
     def _paint_forever(self) -> None:
         model = self._load()
@@ -107,8 +115,14 @@ class JobQueue:
     def _load(self) -> StableDiffusion | None:
         try:
             from pipelines.models.load import load_model
+            from pipelines.models.openvino_cpu import openvino_is_for
 
             model = load_model(self._folder)
+            if model.device.type != "cpu":
+                from pipelines.calls import fit_buckets
+
+                self._buckets = fit_buckets(model, deterministic=self._deterministic)
+                log.info("calls have at most %d rows", self._buckets[-1])
             self._finisher.start(model)
         except Exception as error:
             log.exception("the model %s could not be loaded", self._folder.path)
@@ -120,7 +134,22 @@ class JobQueue:
             self._runs_per_artist = _RUNS_ON_CPU if device == "cpu" else _RUNS_ON_ACCELERATOR
         self.model_state = ModelState("ready", f"{self._folder.name} is ready.", device, dtype)
         log.info("%s is ready on %s in %s", self._folder.name, device, dtype)
+        if not self._deterministic and openvino_is_for(model):
+            self._hastening.start()
         return model
+
+    def _hasten(self) -> None:
+        """Prepare the faster engine beside the painter; pictures that begin later are painted by it."""
+        from pipelines.models.openvino_cpu import prepare_openvino
+
+        model = self._finisher.model
+        assert model is not None
+        try:
+            model.openvino = prepare_openvino(model, self._closing.wait)
+        except Exception:
+            log.exception("the studio goes on without OpenVINO")
+            return
+        log.info("pictures are painted with OpenVINO from now on")
 
     def _paint(self, model: StableDiffusion) -> None:
         """Paint until the studio closes; runs live and die in here."""
@@ -128,7 +157,7 @@ class JobQueue:
 
         from pipelines.batching import Failed, Finished, StepBatcher
 
-        batcher = StepBatcher(model)
+        batcher = StepBatcher(model, buckets=self._buckets)
         with torch.inference_mode():
             while not self._closing.is_set():
                 news = self._jobs.news
@@ -139,14 +168,14 @@ class JobQueue:
                 if len(batcher) == 0:
                     self._jobs.wait(news, _IDLE_S)
                     continue
-                for key, event in batcher.tick(self._resting()):
+                for key, event in batcher.tick(self._resting(batcher)):
                     if isinstance(key, Sketch):
                         self._sketches.came(key, event)
                         continue
                     job_id = str(key)
                     match event:
-                        case Finished(latents):
-                            self._finisher.finished(job_id, latents)
+                        case Finished(latents, calls):
+                            self._finisher.finished(job_id, latents, calls)
                             del self._painting[job_id]
                         case Failed(error):
                             log.error("job %s failed", job_id, exc_info=error)
@@ -156,10 +185,17 @@ class JobQueue:
                             self._jobs.stepped(job_id, frame.step + 1, frame.steps)
                             self._finisher.frame(job_id, frame)
 
-    def _resting(self) -> set[str]:
-        """Choose the pictures that rest: those of artists whose sketch is being drawn."""
+    def _resting(self, batcher: StepBatcher) -> set[str]:
+        """Choose the pictures that rest: those of artists whose sketch is drawn, and whose turn it is not."""
         artists = self._sketches.artists
-        return {job.id for job in self._painting.values() if job.artist_id in artists}
+        bulk = self._jobs.bulk
+        waiting = [
+            Waiting(job.id, job.artist_id, batcher.rows_of(job.id), job.group in bulk)
+            for job in self._painting.values()
+            if job.artist_id not in artists
+        ]
+        chosen = self._turns.choose(waiting, batcher.rows_at_once) if waiting else set[str]()
+        return self._painting.keys() - chosen
 
     def _release_ended(self, batcher: StepBatcher) -> None:
         """Let go of runs whose job was cancelled or failed since the last step."""
@@ -172,14 +208,18 @@ class JobQueue:
 
     def _admit(self, model: StableDiffusion, batcher: StepBatcher) -> None:
         runs = Counter(job.artist_id for job in self._painting.values())
-        for job in self._jobs.in_state("queued"):
+        room = batcher.rows_at_once or _ROWS_TOGETHER
+        taken = sum(batcher.rows_of(job_id) for job_id in self._painting)
+        for job in self._jobs.queued():
             hers = runs[job.artist_id]
-            has_room = hers < self._runs_per_artist and len(self._painting) < _RUNS_TOGETHER
+            has_room = hers < self._runs_per_artist and taken < room
             if (hers == 0 or has_room) and self._begin(model, batcher, job):
                 self._painting[job.id] = job
                 runs[job.artist_id] += 1
+                taken += batcher.rows_of(job.id)
 
     def _begin(self, model: StableDiffusion, batcher: StepBatcher, job: Job) -> bool:
+        from pipelines.calls import engine_of
         from pipelines.prompt_to_image import prompt_to_image
 
         try:
@@ -187,6 +227,7 @@ class JobQueue:
             notes = _notes(model, job.recipe)
             known = self._finisher.known(job.recipe, model.device)
             run = prompt_to_image(model, job.recipe, known, self._sources.open)
+            engine = engine_of(model, job.recipe, self._finisher.calls(job))
         except Exception as error:
             if not isinstance(error, BadInput):
                 log.exception("job %s could not begin", job.id)
@@ -196,7 +237,7 @@ class JobQueue:
             run.close()
             return False
         self._finisher.begin(job)
-        batcher.join(job.id, run)
+        batcher.join(job.id, run, engine)
         return True
 
     def _check_model(self, recipe: Recipe) -> None:

@@ -22,8 +22,10 @@ class Settings(BaseModel):
 
     `model` is a name or a path; `database_url` an SQLAlchemy URL, or empty for `index.sqlite` in the data
     directory; `runs_per_artist` how many of her pictures are painted side by side, or 0 to let the device
-    decide; `keep_live_s` how long a finished group keeps its previews in memory; `timeline_budget_bytes` what
-    the timelines of one artist may take on the disk before her oldest unpinned ones are dropped;
+    decide; `deterministic` keeps to one size of call and to torch's own, so that a seed is the same whoever
+    else is painting; `keep_live_s` how long a finished group keeps its previews in memory;
+    `timeline_budget_bytes` what the timelines of one artist may take on the disk before her oldest unpinned
+    ones are dropped;
     `max_source_bytes` and `max_source_pixels` how large a picture may be that an artist brings.
     """
 
@@ -35,6 +37,7 @@ class Settings(BaseModel):
     model: str = EMBEDDED
     database_url: str = ""
     runs_per_artist: int = Field(default=0, ge=0)
+    deterministic: bool = False
     keep_live_s: float = Field(default=60, ge=0)
     max_source_bytes: int = Field(default=MAX_BYTES, gt=0)
     max_source_pixels: int = Field(default=MAX_PIXELS, gt=0, le=BOMB_PIXELS)

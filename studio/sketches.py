@@ -110,6 +110,7 @@ class Sketches:
 
     def join(self, model: StableDiffusion, batcher: StepBatcher) -> None:
         """Let the runs of new sketches into the batch and those of ended ones out of it."""
+        from pipelines.calls import engine_of
         from pipelines.prompt_to_image import prompt_to_image
 
         for sketch in [sketch for sketch in self._drawn if sketch.look.ended]:
@@ -124,7 +125,7 @@ class Sketches:
                 self._fail(sketch, error)
                 continue
             if self._change(sketch, lambda look: replace(look, state="drawing")):
-                batcher.join(sketch, run)
+                batcher.join(sketch, run, engine_of(model, sketch.recipe))
                 self._drawn.add(sketch)
 
     def came(self, sketch: Sketch, event: Frame | Finished | Failed) -> None:

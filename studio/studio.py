@@ -80,6 +80,7 @@ class Studio:
                 self.sketches,
                 self.folder,
                 runs_per_artist=settings.runs_per_artist,
+                deterministic=settings.deterministic,
             )
             self.artists.guest()
             again = self.jobs.restore()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from pipelines.regions import painted_size
 from pipelines.sources import Source, make_source, open_among, source_key
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipelines.calls import Engine
     from pipelines.denoising import Frame
     from pipelines.models.sd import StableDiffusion
 
@@ -95,11 +99,24 @@ def read_reference(given: str) -> tuple[dict[str, object], bytes]:
 
 
 def paint_all(
-    folder: Path, jobs: list[tuple[Path, Recipe]], timeline: Path | None, sources: Iterable[bytes] = ()
+    folder: Path,
+    jobs: list[tuple[Path, Recipe]],
+    timeline: Path | None,
+    sources: Iterable[bytes] = (),
+    *,
+    deterministic: bool = False,
+    calls: str = "",
 ) -> None:
-    """Load the model once and paint every job to its file; `sources` are the files that recipes name."""
+    """Load the model once and paint every job to its file, with torch's own calls.
+
+    `sources` are the files that recipes name; `deterministic` paints as a studio does that is; `calls`, as
+    the infotext of a picture has them, paints as it was painted.
+    """
+    from pipelines.calls import Call, Calls, buckets_of, calls_in_words, decode, engine_of, fit_buckets
+    from pipelines.denoising import Rows
     from pipelines.latents import to_images
     from pipelines.models.load import load_model
+    from pipelines.models.openvino_cpu import openvino_is_for, prepare_openvino
     from pipelines.prompt_to_image import paint as paint_latents
     from pipelines.stitching import stitch
     from pipelines.style_blending import prompts_of
@@ -115,6 +132,12 @@ def paint_all(
         prepare_folder(timeline)
     with _progress(len(jobs)) as progress:
         model: StableDiffusion = load_model(find_model(str(folder)))
+        buckets = buckets_of(model, calls)
+        if deterministic and model.device.type != "cpu":
+            buckets = fit_buckets(model, deterministic=True)
+        if calls.startswith("openvino") and openvino_is_for(model):
+            model.openvino = prepare_openvino(model, _wait)
+        asking = Calls(model, buckets)
         for path, recipe in jobs:
             writer = TimelineWriter(timeline, recipe) if timeline is not None else None
 
@@ -123,14 +146,27 @@ def paint_all(
                 if writer is not None:
                     writer.add(frame)
 
+            made: dict[Call, None] = {}
+            engine = engine_of(model, recipe, calls)
+
+            def predict(rows: Rows, engine: Engine = engine, made: dict[Call, None] = made) -> Tensor:
+                answers, used = asking.predict(rows, engine)
+                made.update(dict.fromkeys(used))
+                return answers
+
             for name, prompt in prompts_of(recipe).items():
                 if unread := model.unread(prompt):
                     typer.echo(f"The {name} is longer than the model reads; left out: {unread}", err=True)
-            latents = paint_latents(model, recipe, on_frame, open_source=open_source)
+            latents = paint_latents(model, recipe, on_frame, open_source=open_source, predict=predict)
             if writer is not None:
                 writer.close()
-            painted = to_images(model.decode(latents))[0]
-            save_png(path, stitch(recipe, painted, open_source).whole, recipe)
+            painted = to_images(decode(model, latents, engine))[0]
+            save_png(path, stitch(recipe, painted, open_source).whole, recipe, calls_in_words(made))
+
+
+def _wait(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
 
 
 @contextmanager

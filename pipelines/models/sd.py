@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -19,6 +19,9 @@ from pipelines.models.lora import merge_lora
 from pipelines.models.place import Placement
 from pipelines.shared_attention import SharedAttention, share_attention
 from pipelines.style_classifier import StyleClassifier, load_style_classifier
+
+if TYPE_CHECKING:
+    from pipelines.models.openvino_cpu import OpenVINO
 
 
 class StableDiffusion:
@@ -45,14 +48,20 @@ class StableDiffusion:
         self._vae = self._load(AutoencoderKL, "vae", placement.vae_dtype)
         # Where the network runs in half precision, so may the decoder, for a look that is not kept.
         same = placement.vae_dtype == placement.dtype
-        self._preview_vae = self._vae if same else self._load(AutoencoderKL, "vae", placement.dtype)
+        self._preview_vae = self._vae if same else _halved(copy.deepcopy(self._vae), placement.dtype)
         self._text_encoder = self._load(CLIPTextModel, "text_encoder", torch.float32)
         tokenizer: Any = CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer")
         self._tokenizer = tokenizer
         self.latent_channels: int = self._vae.config.latent_channels
+        self.network_channels: int = self._unets[""].config.in_channels
         # Of the inpainting kind: it sees the mask and the picture with its hole beside x_t.
-        self.sees_mask: bool = self._unets[""].config.in_channels == 2 * self.latent_channels + 1
+        self.sees_mask: bool = self.network_channels == 2 * self.latent_channels + 1
         self.vae_scale_factor: int = 2 ** (len(self._vae.config.block_out_channels) - 1)
+        # Latents whose sides are multiples of it halve evenly all the way down the U-Net.
+        self.latent_multiple: int = 2 ** (len(self._unets[""].config.block_out_channels) - 1)
+        self.adapters = tuple(self._unets)
+        # Another engine for the same network, once there is one (`pipelines.models.openvino_cpu`).
+        self.openvino: OpenVINO | None = None
 
     def _load(self, part: Any, subfolder: str, dtype: torch.dtype) -> Any:
         loaded = part.from_pretrained(
@@ -134,12 +143,15 @@ class StableDiffusion:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (n, C, h, w) to pixels (n, 3, H, W), about [-1, 1], float32."""
-        return _decode(self._vae, latents)
+        return _decode(self._vae, latents, self._vae.dtype)
 
     @torch.inference_mode()
     def preview(self, latents: Tensor) -> Tensor:
-        """Decode as `decode` does, in the network's precision: half the time on a CPU, all but the same."""
-        return _decode(self._preview_vae, latents)
+        """Decode as `decode` does, in the network's precision: half the time on a CPU, all but the same.
+
+        Of the embedded model's pictures, at 59 dB or better; no value of 255 differs by more than 3.
+        """
+        return _decode(self._preview_vae, latents, self.dtype)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -152,6 +164,22 @@ class StableDiffusion:
         return self._vae.config.scaling_factor * latents.float()
 
 
-def _decode(vae: Any, latents: Tensor) -> Tensor:
+def _halved(vae: Any, dtype: torch.dtype) -> Any:
+    """Take an autoencoder to half precision, but for its last layers: rounding is not seen as bands.
+
+    Channels last: a tenth faster than not, for this part (for the U-Net it is a tenth slower).
+    """
+    half: Any = nn.Module.to(vae, dtype)  # its own `to` warns, of nothing
+    half.to(memory_format=torch.channels_last)
+    half.decoder.conv_norm_out.float().register_forward_pre_hook(_in_float32)
+    half.decoder.conv_out.float()
+    return half
+
+
+def _in_float32(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensor.float() for tensor in given)
+
+
+def _decode(vae: Any, latents: Tensor, dtype: torch.dtype) -> Tensor:
     scaled = latents / vae.config.scaling_factor
-    return vae.decode(scaled.to(vae.dtype), return_dict=False)[0].float()
+    return vae.decode(scaled.to(dtype), return_dict=False)[0].float()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from pipelines.batching import Failed, Finished, StepBatcher
+from pipelines.calls import Call, Calls, buckets_of, fit_buckets
 from pipelines.denoising import Frame, Rows, Run
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import paint, prompt_to_image
+from pipelines.recipe import Recipe
 from tests.pipelines.test_denoising import recipe_of
 
 RECIPES = [
@@ -150,6 +153,78 @@ def test_runs_survive_when_memory_runs_out(tiny: StableDiffusion, monkeypatch: p
         torch.testing.assert_close(together[i], paint(tiny, recipe), rtol=1e-3, atol=1e-3)
     first_refusal = next(i for i, size in enumerate(sizes) if size > 4)
     assert max(sizes[first_refusal + 1 :]) <= 4, "it is asked for too much only once"
+
+
+@pytest.mark.parametrize("size", [2, 8])
+def test_a_full_batch_paints_what_one_alone_does_at_the_same_bucket(tiny: StableDiffusion, size: int) -> None:
+    """Bit for bit: rows fill a bucket up, share it, or take several calls of it."""
+    kinds = [*RECIPES, {"seed": 6}, {"seed": 7}]
+    recipes = [recipe_of(tiny, **(changes | {"num_inference_steps": 2})) for changes in kinds]
+
+    def at_bucket(recipes: list[Recipe]) -> list[tuple[Tensor, tuple[Call, ...]]]:
+        batcher = StepBatcher(tiny, merge=True, buckets=(size,))
+        for i, recipe in enumerate(recipes):
+            batcher.join(i, prompt_to_image(tiny, recipe))
+        ends: dict[Hashable, tuple[Tensor, tuple[Call, ...]]] = {}
+        while len(batcher):
+            ends |= {key: (e.latents, e.calls) for key, e in batcher.tick() if isinstance(e, Finished)}
+        return [ends[i] for i in range(len(recipes))]
+
+    for recipe, (latents, calls) in zip(recipes, at_bucket(recipes), strict=True):
+        assert calls == (Call("eager", size),)
+        assert torch.equal(latents, at_bucket([recipe])[0][0]), recipe
+
+
+def test_a_picture_tells_every_size_of_call_that_it_was_in(tiny: StableDiffusion) -> None:
+    batcher = StepBatcher(tiny, merge=True, buckets=(2, 4, 8))
+    batcher.join("alone, then not", prompt_to_image(tiny, recipe_of(tiny, num_inference_steps=3)))
+    batcher.tick()
+    for seed in range(2):
+        batcher.join(seed, prompt_to_image(tiny, recipe_of(tiny, seed=seed, num_inference_steps=4)))
+    calls: dict[Hashable, tuple[Call, ...]] = {}
+    while len(batcher):
+        calls |= {key: event.calls for key, event in batcher.tick() if isinstance(event, Finished)}
+    assert calls["alone, then not"] == (Call("eager", 2), Call("eager", 8))
+    assert calls[0] == calls[1] == (Call("eager", 8), Call("eager", 4))
+
+
+def test_what_fits_in_memory_is_found_at_the_start(
+    tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = tiny.predict
+
+    def in_little_memory(rows: Rows) -> Tensor:
+        if len(rows.latents) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more.")
+        return predict(rows)
+
+    monkeypatch.setattr(tiny, "predict", in_little_memory)
+    assert fit_buckets(tiny) == (2, 4)
+    assert fit_buckets(tiny, deterministic=True) == (4,)
+
+
+def test_a_picture_is_asked_again_in_calls_of_its_own_size(tiny: StableDiffusion) -> None:
+    asked = next(prompt_to_image(tiny, recipe_of(tiny)))
+    assert isinstance(asked, Rows)
+    full, (call, *_) = Calls(tiny, (16,)).predict(asked)
+    assert str(call) == "eager 16"
+    assert torch.equal(Calls(tiny, (16,)).predict(asked)[0], full)
+    assert buckets_of(tiny, str(call)) == (), "on a CPU every picture has calls of its own"
+
+
+def test_what_cannot_be_asked_fails_alone_in_a_shared_call(tiny: StableDiffusion) -> None:
+    def asks_nonsense(like: Run) -> Run:
+        rows = next(like)
+        assert isinstance(rows, Rows)
+        yield replace(rows, timestep=torch.zeros(0))
+        return torch.zeros(1)
+
+    batcher = StepBatcher(tiny, merge=True)
+    batcher.join("good", prompt_to_image(tiny, recipe_of(tiny)))
+    batcher.join("nonsense", asks_nonsense(prompt_to_image(tiny, recipe_of(tiny, seed=1))))
+    events = dict(batcher.tick())
+    assert isinstance(events["nonsense"], Failed)
+    assert isinstance(events["good"], Frame)
 
 
 def test_a_run_too_large_alone_fails_with_the_reason(

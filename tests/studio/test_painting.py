@@ -76,6 +76,18 @@ def test_nobody_waits_for_anothers_pictures(studio: Studio) -> None:
     studio.cancel(berthe.id, hers)
 
 
+def test_a_picture_asked_for_singly_comes_before_many(studio: Studio) -> None:
+    berthe = studio.artists.create("Berthe")
+    many = [recipe_for(studio, seed=seed, num_inference_steps=20) for seed in range(MAX_PICTURES)]
+    sheet = studio.submit(berthe.id, many)
+    wait_until(lambda: studio.jobs.live(sheet)[0].step > 0)
+    single = studio.submit(berthe.id, [recipe_for(studio, seed=99)])
+    assert studio.jobs.live(single)[0].ahead <= 1, "but for the one that is being painted"
+    wait_until(lambda: studio.jobs.live(single)[0].state == "done")
+    assert sum(job.ended for job in studio.jobs.live(sheet)) < 4
+    studio.cancel(berthe.id, sheet)
+
+
 def test_one_artists_pictures_come_in_order(studio: Studio) -> None:
     berthe = studio.artists.create("Berthe")
     group = studio.submit(berthe.id, [recipe_for(studio, seed=seed) for seed in range(4)])

@@ -15,6 +15,7 @@ from studio.provenance import (
     infotext,
     png_bytes,
     read_infotext,
+    read_png_calls,
     read_png_recipe,
     read_png_text,
     save_png,
@@ -47,6 +48,17 @@ def test_infotext_is_what_other_studios_read() -> None:
         r"Size: 512x512, Model hash: 45dee52b, Model: atelier-v1, RNG: CPU, Version: \d+\.\d+.*",
         text,
     )
+
+
+def test_infotext_ends_with_the_calls_that_painted_it(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    recipe = a_recipe()
+    save_png(path, PICTURE, recipe, "eager 2 + eager 16")
+    assert re.search(r", Version: \d[^,]+, Calls: eager 2 \+ eager 16$", read_png_text(path)[INFOTEXT_CHUNK])
+    assert read_png_calls(path) == "eager 2 + eager 16"
+    assert read_png_recipe(path) == recipe
+    save_png(path, PICTURE, recipe)
+    assert read_png_calls(path) == ""
 
 
 def test_infotext_names_no_schedule_that_is_automatic() -> None:

@@ -52,6 +52,7 @@ def test_paint_keeps_the_recipe_and_replay_paints_it_again(tiny_folder: Path, tm
         assert set(image.info) >= {"parameters", "atelier_recipe"}
         recipe = read_recipe(image.info["atelier_recipe"])
         assert image.info["parameters"].startswith("a cat\nSteps: 2, Sampler: DPM++ 2M, CFG scale: 7, Seed: ")
+        assert image.info["parameters"].endswith(", Calls: eager 2")
     assert recipe.prompt == "a cat"
     assert recipe.seed >= 0, "the seed drawn is the seed kept"
     timeline = read_timeline(frames)
@@ -239,14 +240,18 @@ def test_doctor_finds_what_is_needed_and_what_is_missing(tiny_folder: Path, tmp_
 
 def test_bench_writes_its_rows(tiny_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
-    done = atelier("bench", "--model", tiny_folder, "--rounds", "1", "--output", output)
+    options = ("--model", tiny_folder, "--rounds", "1", "--artists", "3")
+    done = atelier("bench", *options, "--output", output)
     assert done.returncode == 0, done.stderr
     rows = json.loads(output.read_text())
     assert [row["name"] for row in rows][:2] == ["picture", "picture, timeline kept"]
-    few_steps = rows[-1]
+    *rows, few_steps, together = rows
     assert few_steps["name"] == "picture, few steps"
     assert few_steps["ratio"] < 0.6, "four calls of one row against twenty-five of two"
-    for row in rows:
+    assert together.pop("tick_s") > 0
+    assert 0 < together.pop("first_preview_s") < together["ours_s"] * 3
+    assert (together["name"], together["artists"]) == ("together", 3)
+    for row in [*rows, few_steps, together]:
         assert set(row) == {"name", "model", "device", "artists", "ours_s", "plain_s", "ratio"}
         assert row["ratio"] == pytest.approx(row["ours_s"] / row["plain_s"])
     assert "Keeping the timeline costs" in done.stdout

@@ -1,0 +1,167 @@
+"""Calls of the network: rows padded to fixed sizes, no more at once than memory allows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from accelerate.utils.memory import clear_device_cache, find_executable_batch_size
+from torch import Tensor
+
+from pipelines.denoising import Rows
+from pipelines.models.sd import StableDiffusion
+from pipelines.recipe import Recipe
+
+BUCKETS = (2, 4, 8, 16, 32, 64)
+# The one bucket of a deterministic studio: four guided pictures in a call, and one alone is not much slower.
+_ONE_BUCKET = 8
+
+Engine = Literal["eager", "openvino"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How rows were answered: by which engine, and how many rows, padding included, the call had.
+
+    Rows answered by equal calls agree bit for bit on one machine, whoever else was in them.
+    """
+
+    engine: Engine
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.rows}"
+
+
+def calls_in_words(calls: Iterable[Call]) -> str:
+    """Write the calls of a picture, as its infotext has them: "eager 2 + eager 16"."""
+    return " + ".join(map(str, calls))
+
+
+def engine_of(model: StableDiffusion, recipe: Recipe, calls: str = "") -> Engine:
+    """Choose the engine that paints a recipe: the fastest there is, or the one that painted it before.
+
+    `calls` are those of the picture that is painted again, as its infotext has them. What follows pictures
+    is painted by torch: only there rows can share attention.
+    """
+    if any(member.mix is not None and member.mix.followed for member in recipe.lineage()):
+        return "eager"
+    size = recipe.height // model.vae_scale_factor, recipe.width // model.vae_scale_factor
+    ready = model.openvino is not None and model.openvino.fits(*size)
+    return "openvino" if ready and (not calls or calls.startswith("openvino")) else "eager"
+
+
+def decode(model: StableDiffusion, latents: Tensor, engine: Engine) -> Tensor:
+    """Decode a picture as it is kept: OpenVINO's in the network's precision, as it is half of the time."""
+    return model.decode(latents) if engine == "eager" else model.preview(latents)
+
+
+def buckets_of(model: StableDiffusion, calls: str) -> tuple[int, ...]:
+    """Choose the sizes of call that paint a picture again: its own where it had one on an accelerator."""
+    sizes = {int(call.split()[1]) for call in calls.split(" + ") if re.fullmatch(r"[a-z]+ [1-9]\d*", call)}
+    return tuple(sizes) if model.device.type != "cpu" and len(sizes) == 1 else ()
+
+
+class Calls:
+    """Asks the network, in calls of a few fixed sizes.
+
+    A row's result does not depend on its neighbours, but in the last bits on how many there are: of a few
+    sizes, a seed stays a seed. Without buckets every call has just the rows that were asked.
+    """
+
+    def __init__(self, model: StableDiffusion, buckets: Sequence[int] = ()) -> None:
+        """Take the model and the sizes, smallest first."""
+        self._model = model
+        self.buckets = tuple(buckets)
+
+    def predict(self, rows: Rows, engine: Engine = "eager") -> tuple[Tensor, list[Call]]:
+        """Answer rows; when memory runs out, with at most half as many in a call from then on.
+
+        Returns:
+            The network's output for them, and for each row the call it was in.
+
+        Raises:
+            torch.OutOfMemoryError: there is no room for one row.
+        """
+        while True:
+            largest = self._bucket(len(rows.latents))
+            try:
+                return self._in_buckets(rows, engine)
+            except torch.OutOfMemoryError:
+                if not self.buckets or rows.shared or largest == 1:
+                    raise
+                self.buckets = _no_larger(self.buckets, largest // 2)
+            clear_device_cache()
+
+    def _in_buckets(self, rows: Rows, engine: Engine) -> tuple[Tensor, list[Call]]:
+        count = len(rows.latents)
+        # Rows that share attention stay together.
+        most = self.buckets[-1] if self.buckets and not rows.shared else count
+        answers: list[Tensor] = []
+        calls: list[Call] = []
+        for start in range(0, count, most):
+            taken = min(most, count - start)
+            call = Call(engine, max(taken, self._bucket(taken)))
+            # What fills a bucket up is a row that is there already: numbers of a kind the network knows.
+            chosen = [start + min(row, taken - 1) for row in range(call.rows)]
+            answers.append(self._ask(rows if call.rows == count else _take(rows, chosen), engine)[:taken])
+            calls += [call] * taken
+        return torch.cat(answers), calls
+
+    def _ask(self, rows: Rows, engine: Engine) -> Tensor:
+        if engine == "eager":
+            return self._model.predict(rows)
+        if self._model.openvino is None:
+            raise ValueError("OpenVINO has not been prepared for this model")
+        return self._model.openvino.predict(rows)
+
+    def _bucket(self, count: int) -> int:
+        return next((size for size in self.buckets if size >= count), max(self.buckets, default=count))
+
+
+def _take(rows: Rows, chosen: list[int]) -> Rows:
+    return replace(
+        rows,
+        latents=rows.latents[chosen],
+        timestep=rows.timestep[chosen],
+        prompt_embeds=rows.prompt_embeds[chosen],
+    )
+
+
+def _no_larger(buckets: Sequence[int], most: int) -> tuple[int, ...]:
+    return tuple(size for size in buckets if size <= most) or (most,)
+
+
+@torch.inference_mode()
+def fit_buckets(model: StableDiffusion, *, deterministic: bool = False) -> tuple[int, ...]:
+    """Find the sizes of call that fit in memory, by trying the model at its largest format.
+
+    A deterministic studio has one: every row of every picture then has the same company in number.
+
+    Raises:
+        RuntimeError: there is no room for a single row.
+    """
+    folder = model.folder
+    largest = max(folder.formats, key=lambda format_: format_.width * format_.height)
+    height, width = largest.height // model.vae_scale_factor, largest.width // model.vae_scale_factor
+    embeds = model.encode_prompt([""])
+    buckets = (_ONE_BUCKET,) if deterministic else BUCKETS
+    trying = buckets[-1]
+
+    def halve() -> int:
+        nonlocal trying
+        trying //= 2
+        return trying
+
+    def ask(count: int) -> int:
+        latents = torch.zeros(count, model.network_channels, height, width, device=model.device)
+        timestep = torch.zeros(count, device=model.device)
+        model.predict(Rows(latents, timestep, embeds.expand(count, -1, -1)))
+        return count
+
+    search: Any = find_executable_batch_size
+    most: int = search(ask, starting_batch_size=trying, reduce_batch_size_fn=halve)()
+    return _no_larger(buckets, most)
