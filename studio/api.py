@@ -58,7 +58,6 @@ def add_api(studio: "Studio") -> None:
         styles: dict[str, float] | list[dict[str, Any]],
         prompt: str = "",
         method: str = "conditioning",
-        steer: float = 0.0,
         negative_prompt: str = "",
         seed: int | str = -1,
         num_inference_steps: int = defaults.num_inference_steps,
@@ -66,6 +65,7 @@ def add_api(studio: "Studio") -> None:
         sampler: str = defaults.sampler,
         width: int = folder.width,
         height: int = folder.height,
+        steer: float = 0.0,
     ) -> tuple[FileData, dict[str, object]]:
         """Paint one picture in several styles and wait for it: the PNG, and its recipe.
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.palette import make_mix
 from pipelines.recipe import BadInput
 from pipelines.sources import make_source, source_key
 from studio.brushing import keep_brushed
@@ -156,9 +157,12 @@ def test_sources_stay_while_something_needs_them(open_studio: OpenStudio, settin
     data = DataDir(settings.data_dir)
     studio = open_studio()
     berthe = studio.artists.create("Berthe")
-    used, waiting, idle, fresh = (
-        studio.sources.keep(berthe.id, png(colour=colour)).key for colour in ("red", "green", "blue", "white")
+    used, waiting, idle, fresh, followed = (
+        studio.sources.keep(berthe.id, png(colour=colour)).key
+        for colour in ("red", "green", "blue", "white", "black")
     )
+    mix = make_mix([], "conditioning", references=[{"image": followed, "strength": 0.4}])
+    studio.presets.save(berthe.id, "After her", mix)
     paint_one(studio, berthe.id, source=make_source(image=used, strength=0.5))
     studio.close()
     late = open_studio(start=False)
@@ -170,7 +174,7 @@ def test_sources_stay_while_something_needs_them(open_studio: OpenStudio, settin
             os.utime(file, (long_ago, long_ago))
     open_studio(start=False)
     left = {file.name for file in data.sources.iterdir() if "." not in file.name}
-    assert left == {used, waiting, fresh}
+    assert left == {used, waiting, fresh, followed}
     assert not list(data.sources.glob(f"{idle}*")), "its marks are gone too"
 
 
