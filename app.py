@@ -15,7 +15,7 @@ import typer
 
 from pipelines.models.find import EMBEDDED, find_model, list_models
 from pipelines.palette import make_mix, read_share
-from pipelines.picture_files import read_file
+from pipelines.picture_files import BOMB_PIXELS, MAX_BYTES, MAX_PIXELS, read_file
 from pipelines.recipe import BadInput
 from pipelines.training.cli import train_app
 from studio.to_files import (
@@ -50,6 +50,18 @@ TimelineBudget = Annotated[
         help="What one artist's timelines may take on the disk; the oldest unpinned ones are dropped first.",
     ),
 ]
+MaxMegapixels = Annotated[
+    float,
+    typer.Option(
+        metavar="MILLION",
+        min=0.01,
+        max=BOMB_PIXELS / 1e6,
+        help="How many million pixels a picture may have that an artist brings.",
+    ),
+]
+MaxMegabytes = Annotated[
+    float, typer.Option(metavar="MB", min=0.01, help="How large the file of such a picture may be.")
+]
 Deterministic = Annotated[
     bool,
     typer.Option(
@@ -58,6 +70,7 @@ Deterministic = Annotated[
 ]
 # Numbers arrive as text, so that the recipe's own sentences answer for them.
 Number = Annotated[str | None, typer.Option(metavar="NUMBER")]
+Grow = Annotated[str, typer.Option(metavar="PX", help="Let the picture grow to this side.")]
 Image = Annotated[Path | None, typer.Option(help="A picture to begin from.")]
 Strength = Annotated[
     str, typer.Option(metavar="NUMBER", help="How much of the schedule is painted over --image.")
@@ -72,11 +85,13 @@ def default(
     data_dir: DataDir = None,
     model: ModelName = EMBEDDED,
     timeline_budget: TimelineBudget = 4,
+    max_megapixels: MaxMegapixels = MAX_PIXELS / 1e6,
+    max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
     deterministic: Deterministic = False,
 ) -> None:
     """Serve the studio when no command is given."""
     if context.invoked_subcommand is None:
-        serve(host, port, data_dir, model, timeline_budget, deterministic)
+        serve(host, port, data_dir, model, timeline_budget, max_megapixels, max_megabytes, deterministic)
 
 
 @app.command()
@@ -86,6 +101,8 @@ def serve(
     data_dir: DataDir = None,
     model: ModelName = EMBEDDED,
     timeline_budget: TimelineBudget = 4,
+    max_megapixels: MaxMegapixels = MAX_PIXELS / 1e6,
+    max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
     deterministic: Deterministic = False,
 ) -> None:
     """Open the studio to browsers (the default)."""
@@ -99,6 +116,8 @@ def serve(
             data_dir=data_dir or default_data_dir(),
             model=model,
             timeline_budget_bytes=round(timeline_budget * 10**9),
+            max_source_pixels=round(max_megapixels * 10**6),
+            max_source_bytes=round(max_megabytes * 10**6),
             deterministic=deterministic,
         )
     )
@@ -196,7 +215,18 @@ def blend(
 def inpaint(
     image: Annotated[Path, typer.Argument(help="The picture: PNG, JPEG, WebP, AVIF, TIFF or HEIC.")],
     *,
-    mask: Annotated[Path, typer.Option(help="A picture of the same size; what is white is repainted.")],
+    mask: Annotated[
+        Path | None, typer.Option(help="A picture of the same size; what is white is repainted.")
+    ] = None,
+    left: Grow = "0",
+    top: Grow = "0",
+    right: Grow = "0",
+    bottom: Grow = "0",
+    style: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=WEIGHT", help="A style of the palette for the fill; once for each."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="conditioning, slerp or prediction.")] = "conditioning",
     prompt: Annotated[str, typer.Option(help="What should be there.")] = "",
     strength: Annotated[
         str, typer.Option(metavar="NUMBER", help="How much of the schedule is painted in the hole.")
@@ -217,10 +247,18 @@ def inpaint(
     model: ModelName = EMBEDDED,
     timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
 ) -> None:
-    """Repaint what a mask covers; the rest of the picture stays as it is, to the last bit."""
+    """Repaint what a mask covers, or let a picture grow; the rest stays as it is, to the last bit."""
     target, folder = png_path(output), find_model(model)
+    mix = make_mix([read_share(share) for share in style], method) if style else None
     begun = read_hole(
-        folder, image, mask, feather=feather, strength=strength, hole=hole, paste_back=paste_back
+        folder,
+        image,
+        mask,
+        feather_px=feather,
+        strength=strength,
+        hole=hole,
+        paste_back=paste_back,
+        extend=(left, top, right, bottom),
     )
     recipe = recipe_maker(
         folder,
@@ -233,7 +271,7 @@ def inpaint(
         guidance_scale=guidance_scale,
         source=begun.source,
     )
-    paint_all(folder.path, [(target, recipe(prompt=prompt))], timeline, begun.files)
+    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline, begun.files)
 
 
 @app.command()

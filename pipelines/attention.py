@@ -8,7 +8,9 @@ network was asked, so that it can be asked again, and only when somebody wants t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from pipelines.denoising import Rows
+from pipelines.guidance import Guidance
 from pipelines.heat import Heat
 from pipelines.models.sd import StableDiffusion
+from pipelines.prompt_to_image import Asked, asked_of
 from pipelines.recipe import BadInput, Recipe
+from pipelines.sources import OpenSource, no_sources
 from pipelines.timeline import Timeline
 
 _AT_ONCE_ON_ACCELERATOR = 8
@@ -76,11 +81,17 @@ class Attention:
     def __init__(self, model: StableDiffusion) -> None:
         self._model = model
         self._watcher = _Watcher()
-        self._unet = model.unet_on_same_weights()
-        for name, module in self._unet.named_modules():
-            if name.endswith("attn2"):
-                module.set_processor(_Processor(module.processor, self._watcher))
-        _leave_out_the_rest(self._unet)
+        self._unets: dict[str, Any] = {}
+
+    def _watched(self, adapter: str) -> Any:
+        """Return the network of some weights as it is watched."""
+        if adapter not in self._unets:
+            unet = self._unets[adapter] = self._model.unet_on_same_weights(adapter)
+            for name, module in unet.named_modules():
+                if name.endswith("attn2"):
+                    module.set_processor(_Processor(module.processor, self._watcher))
+            _leave_out_the_rest(unet)
+        return self._unets[adapter]
 
     @torch.inference_mode()
     def see(self, rows: Rows) -> Tensor:
@@ -91,35 +102,72 @@ class Attention:
         watcher, dtype = self._watcher, self._model.dtype
         watcher.size = (rows.latents.shape[-2], rows.latents.shape[-1])
         watcher.seen, watcher.layers = None, 0
-        self._unet(rows.latents.to(dtype), rows.timestep, rows.prompt_embeds.to(dtype), return_dict=False)
+        unet = self._watched(rows.adapter)
+        unet(rows.latents.to(dtype), rows.timestep, rows.prompt_embeds.to(dtype), return_dict=False)
         seen, watcher.seen = watcher.seen, None
         assert seen is not None, "a network that reads a prompt has cross-attention"
         return seen / watcher.layers
 
-    def look_again(self, timeline: Timeline) -> Looks:
-        """Look at a kept run again, under the prompt that each step was painted with.
+    def look_again(self, timeline: Timeline, open_source: OpenSource = no_sources) -> Looks:
+        """Look at a kept run again, asking what was asked at each step: those words, styles and weights.
 
-        Not every step is looked at, so that it takes at most 30 % of the run's time: between two looks the
-        attention of a place hardly changes.
+        Where styles were mixed by their predictions each was asked by itself; what they looked at counts as
+        much as they had to say, at every place. Not every step is looked at, so that it takes at most 30 % of
+        the run's time: between two looks the attention of a place hardly changes.
 
         Raises:
-            BadInput: a frame is missing or damaged.
+            BadInput: a frame is missing or damaged, or the source of a network that sees it.
         """
         model, recipe = self._model, timeline.recipe
-        embeds = {member.prompt: model.encode_prompt([member.prompt]) for member in recipe.lineage()}
-        steps = _looked_at(len(timeline.steps), guided=recipe.guidance_scale > 1)
+        asked = asked_of(model, recipe, open_source)[: len(timeline.steps)]
+        steps = _looked_at(asked)
+        looks = [look for step in steps for look in self._looks(timeline, step, asked[step])]
         at_once = 1 if model.device.type == "cpu" else _AT_ONCE_ON_ACCELERATOR
-        seen: list[Tensor] = []
-        for start in range(0, len(steps), at_once):
-            batch = steps[start : start + at_once]
-            rows = Rows(
-                torch.cat([timeline.frame(step).noisy for step in batch]).to(model.device),
-                torch.tensor([timeline.steps[step].timestep for step in batch], device=model.device),
-                torch.cat([embeds[_painted_with(recipe, step).prompt] for step in batch]),
+        seen: dict[int, Tensor] = {}
+        for _, alike in groupby(looks, key=lambda look: look.rows.adapter):
+            group = list(alike)
+            for start in range(0, len(group), at_once):
+                batch = group[start : start + at_once]
+                for look, map_ in zip(batch, self.see(_together(batch)), strict=True):
+                    part = look.share * map_
+                    seen[look.step] = seen[look.step] + part if look.step in seen else part
+        read = max(len(model.token_spans(member.prompt)) for member in recipe.lineage())
+        heat = torch.stack([seen[step].half().cpu() for step in steps])
+        return Looks(steps, heat[:, :read].contiguous())
+
+    def _looks(self, timeline: Timeline, step: int, asked: Asked) -> list[_Look]:
+        noisy = timeline.frame(step).noisy.to(self._model.device)
+        latents = noisy if asked.canvas is None else asked.canvas.show(noisy)
+        timestep = torch.tensor([timeline.steps[step].timestep], device=self._model.device)
+        # What is pushed away was read too, but no place was painted for it.
+        shares = [voice.share.clamp(min=0) for voice in asked.guidance.voices]
+        whole = sum(shares, torch.zeros_like(shares[0])).clamp(min=1e-12)
+        return [
+            _Look(
+                step, Rows(latents, timestep, voice.prompt_embeds, asked.adapter), (share / whole).squeeze(0)
             )
-            seen.append(self.see(rows).half().cpu())
-        read = max(len(model.token_spans(prompt)) for prompt in embeds)
-        return Looks(steps, torch.cat(seen)[:, :read].contiguous())
+            for voice, share in zip(asked.guidance.voices, shares, strict=True)
+            if bool((share > 0).any())
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One row to ask again, and how much of the step it decided: a share, everywhere or place by place."""
+
+    step: int
+    rows: Rows
+    share: Tensor
+
+
+def _together(looks: Sequence[_Look]) -> Rows:
+    rows = [look.rows for look in looks]
+    return Rows(
+        torch.cat([row.latents for row in rows]),
+        torch.cat([row.timestep for row in rows]),
+        torch.cat([row.prompt_embeds for row in rows]),
+        rows[0].adapter,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +232,10 @@ def _between(looked: dict[int, Tensor], step: int) -> Tensor | None:
     return torch.lerp(looked[before], looked[after], share)
 
 
-def _looked_at(steps: int, *, guided: bool) -> list[int]:
-    """Choose the steps to look at: of a guided step's two rows one is asked, of any other's one the one."""
-    return list(range(0, steps, 3 if guided else 4))
+def _looked_at(asked: Sequence[Asked]) -> list[int]:
+    """Choose the steps to look at: of a guided step's two rows one is asked, of others nearly all."""
+    halves = all(isinstance(step.guidance, Guidance) and step.guidance.scale > 1 for step in asked)
+    return list(range(0, len(asked), 3 if halves else 4))
 
 
 def _painted_with(recipe: Recipe, step: int) -> Recipe:

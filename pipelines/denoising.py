@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -18,6 +18,7 @@ from pipelines.guidance import Composition, Guidance
 from pipelines.samplers import Scheduler, Space
 
 if TYPE_CHECKING:
+    from pipelines.following import Following
     from pipelines.inpainting import Canvas
 
 # Where a schedule ends in pure noise alpha_bar is zero; diffusers' own sigma schedulers stop here too.
@@ -50,6 +51,7 @@ class Frame:
     square of the conditional minus the unconditional prediction, 0 without guidance, and `guidance_heat`
     (1, 1, h, w) the same at every place, over the channels; None without guidance or where it was not kept.
     `contributions` is, where styles were mixed by their predictions, the heat of each one's own part.
+    `following` is what the step came to: x_t of the next, at the last step the finished latents.
     """
 
     step: int
@@ -60,6 +62,7 @@ class Frame:
     latents: Tensor
     denoised: Tensor
     model_output: Tensor
+    following: Tensor
     guidance_norm: Tensor
     guidance_heat: Tensor | None = None
     contributions: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -78,26 +81,43 @@ class Guiding(Protocol):
         ...
 
 
+Run = Generator[Rows | Frame, Tensor | None, Tensor]
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """From schedule position `start` on: what the network is asked, and where the sampler draws its noise."""
+    """From schedule position `start` on: what the network is asked, and where the sampler draws its noise.
+
+    `following` puts back what this leg is to leave as it is in another run.
+    """
 
     start: int
     guidance: Guiding
     generator: torch.Generator
+    following: Following | None = None
+
+    def guidance_at(self, position: int, positions: int) -> Guidance | Composition:
+        """Return the guidance at a position of a schedule of so many."""
+        return self.guidance.at(position / max(1, positions - 1))
+
+
+def leg_at(legs: Sequence[Leg], position: int) -> Leg:
+    """Find the leg that a schedule position belongs to."""
+    return next(leg for leg in reversed(legs) if leg.start <= position)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A step that was predicted before: its fields are those of `Frame`."""
+    """A step that was predicted before: its fields are those of `Frame`.
+
+    Without `following` the scheduler, which takes the step again in any case, tells what it came to.
+    """
 
     model_output: Tensor
     guidance_norm: Tensor
     guidance_heat: Tensor | None = None
     contributions: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-
-
-Run = Generator[Rows | Frame, Tensor | None, Tensor]
+    following: Tensor | None = None
 
 
 def to_alpha_space(latents: Tensor, sigma: float, space: Space) -> Tensor:
@@ -137,6 +157,7 @@ def denoise(
     first: int = 0,
     known: Sequence[Known] = (),
     canvas: Canvas | None = None,
+    adapter: str = "",
 ) -> Run:
     """Denoise latents along a scheduler's schedule.
 
@@ -149,6 +170,7 @@ def denoise(
         known: the steps from `first` on that need not be predicted again. The scheduler takes them as it
             took them then, so that what it carries from step to step is exact.
         canvas: the picture it is painted over, put back after each step where it is to stay.
+        adapter: whose weights are asked, empty for the model's own.
 
     Yields:
         Rows, answered by the network's output for them, and a `Frame` at the end of each step.
@@ -164,16 +186,17 @@ def denoise(
         set_begin_index(first)
     for step in range(first, len(timesteps)):
         timestep = scheduler.timesteps[step]
-        leg = next(leg for leg in reversed(legs) if leg.start <= step)
+        leg = leg_at(legs, step)
         options: dict[str, Any] = {"generator": leg.generator} if takes_generator else {}
         scaled = scheduler.scale_model_input(latents, timestep)
-        if step - first < len(known):
-            again = known[step - first]
+        again = known[step - first] if step - first < len(known) else None
+        if again is not None:
             model_output, contributions = again.model_output, again.contributions
             guidance_norm, guidance_heat = again.guidance_norm, again.guidance_heat
         else:
-            guidance = leg.guidance.at(step / max(1, len(timesteps) - 1))
-            predictions = yield guidance.rows(scaled if canvas is None else canvas.show(scaled), timestep)
+            guidance = leg.guidance_at(step, len(timesteps))
+            rows = guidance.rows(scaled if canvas is None else canvas.show(scaled), timestep)
+            predictions = yield replace(rows, adapter=adapter)
             assert predictions is not None, "rows are answered with predictions"
             model_output, direction = guidance.combine(predictions)
             guidance_norm, guidance_heat = direction.square().mean().sqrt(), strength_by_place(direction)
@@ -181,6 +204,13 @@ def denoise(
         noisy = to_alpha_space(latents, sigmas[step], space)
         denoised = predicted_denoised(model_output, noisy, sigmas[step], prediction_type)
         following = scheduler.step(model_output, timestep, latents, **options, return_dict=False)[0]
+        if again is not None and again.following is not None:
+            following = again.following
+        else:
+            if canvas is not None:
+                following = canvas.lay(scheduler, following, step + 1)
+            if leg.following is not None:
+                following = yield from leg.following.lay(following, step + 1)
         yield Frame(
             step=step,
             steps=len(timesteps),
@@ -190,12 +220,25 @@ def denoise(
             latents=latents,
             denoised=denoised,
             model_output=model_output,
+            following=following,
             guidance_norm=guidance_norm,
             guidance_heat=guidance_heat,
             contributions=contributions,
         )
-        latents = following if canvas is None else canvas.lay(scheduler, following, step + 1)
+        latents = following
     return latents
+
+
+def step_to(frame: Frame, sigma: float) -> Tensor:
+    """Take one Euler step from a frame to another noise level (Song et al. 2021, DDIM with eta 0).
+
+    Returns:
+        x_t as alpha_t x_0 + sigma_t noise.
+    """
+    signal = 1.0 / (1.0 + sigma**2) ** 0.5
+    before = 1.0 / (1.0 + frame.sigma**2) ** 0.5
+    noise = (frame.noisy - before * frame.denoised) / (frame.sigma * before)
+    return signal * frame.denoised + sigma * signal * noise
 
 
 def strength_by_place(direction: Tensor) -> Tensor | None:

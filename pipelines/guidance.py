@@ -36,6 +36,11 @@ class Guidance:
             torch.cat([self.negative_prompt_embeds, self.prompt_embeds]),
         )
 
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        """The one conditioning there is."""
+        return (Voice("", self.prompt_embeds, self.negative_prompt_embeds, self.prompt_embeds.new_ones(())),)
+
     def at(self, progress: float) -> Guidance:
         """Return the guidance of a moment of the run, from 0 to 1: this one is always the same."""
         del progress

@@ -24,6 +24,8 @@ pillow_heif.register_heif_opener()
 
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 100_000_000
+# Twice what Pillow warns of: no setting lets in what it takes for a decompression bomb.
+BOMB_PIXELS = 178_956_970
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "HEIF", "BMP", "GIF")
 IN_WORDS = "PNG, JPEG, WebP, AVIF, TIFF or HEIC"
 
@@ -61,6 +63,14 @@ class Picture:
         """Return a part of it: left, top, right, bottom, on the picture."""
         left, top, right, bottom = box
         return Picture(self.pixels[top:bottom, left:right], self.icc_profile)
+
+    def extended(self, margins: tuple[int, int, int, int]) -> Picture:
+        """Let it grow to the left, top, right and bottom by so many pixels, mirrored at its edges."""
+        if not any(margins):
+            return self
+        left, top, right, bottom = margins
+        grown = np.pad(self.pixels, ((top, bottom), (left, right), (0, 0)), mode="symmetric")
+        return Picture(grown, self.icc_profile)
 
     def rgb(self) -> Image.Image:
         """Show it as models see it: 8-bit sRGB, on white where it is clear."""
@@ -112,8 +122,8 @@ def read_mask(content: bytes, size: tuple[int, int] | None, *, max_pixels: int =
     Raises:
         BadInput: not a picture, damaged, or not of the size of the picture it belongs to.
     """
-    image = _opened(content, max_pixels)
-    upright = _whole(lambda: ImageOps.exif_transpose(image))
+    upright = _opened(content, max_pixels)
+    _whole(lambda: _turn_upright(upright))
     if size is not None and upright.size != size:
         raise BadInput(
             f"The mask has {upright.width}x{upright.height} pixels and the picture {size[0]}x{size[1]}: give "
@@ -124,7 +134,7 @@ def read_mask(content: bytes, size: tuple[int, int] | None, *, max_pixels: int =
         return Image.fromarray((np.asarray(upright).clip(0, 65535) // 257).astype(np.uint8))
     clear = upright.mode in _WITH_ALPHA or "transparency" in upright.info
     if not clear:
-        return upright.convert("L")
+        return _in_mode(upright, "L")
     ground = Image.new("L", upright.size)
     ground.paste(upright.convert("L"), mask=upright.convert("RGBA").getchannel("A"))
     return ground
@@ -138,6 +148,19 @@ def picture_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, 
     """
     image = _opened(content, max_pixels)
     return image.size if _turn(image) < 5 else (image.height, image.width)
+
+
+def laid_over(under: Picture, over: Picture, mask: Image.Image) -> Picture:
+    """Lay one picture over another of its kind where a mask (L) is white; where it is black every bit stays.
+
+    Raises:
+        BadInput: they differ in size, depth or channels.
+    """
+    if under.pixels.shape != over.pixels.shape or under.pixels.dtype != over.pixels.dtype:
+        raise BadInput("Only two fills of one picture can be brushed together.", "image")
+    share = np.asarray(mask, np.float32)[..., None] / 255
+    mixed = under.pixels + share * (over.pixels.astype(np.float32) - under.pixels)
+    return Picture(mixed.round().astype(under.pixels.dtype), under.icc_profile)
 
 
 def fit_picture(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -156,25 +179,27 @@ def fitted_size(size: tuple[int, int], *, area: int) -> tuple[int, int]:
 def encode_png(picture: Picture, chunks: PngImagePlugin.PngInfo) -> bytes:
     """Write a picture as PNG with its depth, alpha, colour profile and these text chunks, losing nothing."""
     stream = io.BytesIO()
-    level = 1 if picture.size[0] * picture.size[1] > _LARGE_PX else 6  # a fifth larger in a third of the time
-    if picture.pixels.dtype == np.uint8:
+    large = picture.size[0] * picture.size[1] > _LARGE_PX
+    deep = picture.pixels.dtype == np.uint16
+    if not (deep or large):
         image = Image.fromarray(picture.pixels)
-        image.save(stream, "PNG", pnginfo=chunks, icc_profile=picture.icc_profile, compress_level=level)
+        image.save(stream, "PNG", pnginfo=chunks, icc_profile=picture.icc_profile)
         return stream.getvalue()
+    # Pillow writes no 16 bits a channel, and tries filters on a large picture for longer than this takes.
     height, width, channels = picture.pixels.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16 if deep else 8, 2 if channels == 3 else 6, 0, 0, 0)
     # Each row is preceded by its filter: 2 is the difference to the row above.
-    rows = picture.pixels.astype(">u2").reshape(height, -1).view(np.uint8)
+    rows = picture.pixels.astype(">u2" if deep else "u1", copy=False).reshape(height, -1).view(np.uint8)
     lines = np.empty((height, 1 + rows.shape[1]), np.uint8)
     lines[:, 0], lines[0, 1:] = 2, rows[0]
-    lines[1:, 1:] = rows[1:] - rows[:-1]
+    np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
     stream.write(b"\x89PNG\r\n\x1a\n")
     _write_chunk(stream, b"IHDR", header)
     if picture.icc_profile is not None:
         _write_chunk(stream, b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile))
     for kind, data, *_ in chunks.chunks:
         _write_chunk(stream, kind, data)
-    _write_chunk(stream, b"IDAT", zlib.compress(lines.tobytes(), level))
+    _write_chunk(stream, b"IDAT", zlib.compress(lines.data, 1 if large else 6))
     _write_chunk(stream, b"IEND", b"")
     return stream.getvalue()
 
@@ -221,9 +246,18 @@ def _damaged(error: Exception) -> BadInput:
     )
 
 
-def _eight_bit(image: Image.Image) -> Picture:
+def _turn_upright(image: Image.Image) -> None:
+    """Unpack an image and turn it as EXIF says, in its place: a copy of a large one takes as long again."""
     image.load()
-    upright = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bit(upright: Image.Image) -> Picture:
+    _turn_upright(upright)
     profile: bytes | None = upright.info.get("icc_profile")
     clear = upright.mode in _WITH_ALPHA or "transparency" in upright.info
     if upright.mode.startswith("I;16"):
@@ -238,7 +272,7 @@ def _eight_bit(image: Image.Image) -> Picture:
         return Picture(np.asarray(_between_profiles(upright, profile, None).convert("RGB")))
     if upright.mode not in ("RGB", "RGBA", "P", "PA", "RGBX", "RGBa"):
         profile = None  # a profile of greys does not describe RGB
-    return Picture(np.asarray(upright.convert("RGBA" if clear else "RGB")), profile)
+    return Picture(np.asarray(_in_mode(upright, "RGBA" if clear else "RGB")), profile)
 
 
 def _sixteen_bit(content: bytes, image: Image.Image) -> Picture | None:

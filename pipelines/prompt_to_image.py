@@ -16,15 +16,19 @@ from pipelines.denoising import (
     Run,
     denoise,
     from_alpha_space,
+    leg_at,
     schedule_sigmas,
+    step_to,
     to_alpha_space,
 )
+from pipelines.following import Following
+from pipelines.guidance import Composition, Guidance
 from pipelines.inpainting import Canvas, begin_canvas
 from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import BadInput, Recipe
 from pipelines.samplers import SAMPLERS, Scheduler, make_scheduler
 from pipelines.sources import OpenSource, no_sources
-from pipelines.style_blending import guidance_of
+from pipelines.style_blending import guidance_of, region_map
 
 
 @dataclass(slots=True)
@@ -44,6 +48,9 @@ class _Stretch:
     def length(self) -> int:
         return self.stop - self.first
 
+    def guidance_at(self, position: int) -> Guidance | Composition:
+        return leg_at(self.legs, position).guidance_at(position, len(self.scheduler.timesteps))
+
 
 def prompt_to_image(
     model: StableDiffusion,
@@ -55,22 +62,65 @@ def prompt_to_image(
 
     A branch takes its parent's steps up to the branching step with the parent's prompt, guidance and noise,
     then goes on with its own. Of the parent's steps, those in `known` are not predicted again. With another
-    sampler or number of steps, the position of the new schedule that is nearest in noise takes over. A recipe
+    sampler or number of steps, the position of the new schedule that is nearest in noise takes over. With a
+    mask it follows its parent outside it, so that all of the parent's steps are of use in `known`. A recipe
     with a source begins from it, at the position that its strength chooses.
 
     Raises:
         BadInput: a sampler does not follow the model's noise schedule, the parent has no such step, or the
             source is gone or damaged.
     """
-    stretches = _stretches(model, recipe)
+    own = known if recipe.branch is None else known[: recipe.branch.step]
+    return _life(model, recipe, own, known, open_source)
+
+
+def _life(
+    model: StableDiffusion,
+    recipe: Recipe,
+    own: Sequence[Known],
+    parents: Sequence[Known],
+    open_source: OpenSource,
+) -> Run:
+    """Make a run of which the steps `own` are known, and of the run that it left the steps `parents`."""
+    stretches = _stretches(model, recipe, parents, open_source)
     opening = stretches[0]
     latents, canvas = begin_canvas(
         model, recipe, opening.scheduler, opening.legs[0].generator, open_source, first=opening.first
     )
-    return _run(stretches, latents, known, canvas)
+    return _run(stretches, latents, own, canvas)
 
 
-def _stretches(model: StableDiffusion, recipe: Recipe) -> list[_Stretch]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the network was asked at one step of a run; `canvas` is what it saw beside x_t, if it sees any."""
+
+    guidance: Guidance | Composition
+    adapter: str
+    canvas: Canvas | None
+
+
+def asked_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource = no_sources) -> list[Asked]:
+    """Tell what a recipe's run asks at every step, from its first ancestor's on.
+
+    Raises:
+        BadInput: as `prompt_to_image`; the source is opened only for a network that sees it.
+    """
+    stretches = _stretches(model, recipe, (), open_source)
+    first = stretches[0]
+    canvas = None
+    if model.sees_mask:
+        generator = torch.Generator("cpu").manual_seed(recipe.lineage()[0].seed)
+        _, canvas = begin_canvas(model, recipe, first.scheduler, generator, open_source, first=first.first)
+    return [
+        Asked(stretch.guidance_at(position), SAMPLERS[stretch.recipe.sampler].adapter, canvas)
+        for stretch in stretches
+        for position in range(stretch.first, stretch.stop)
+    ]
+
+
+def _stretches(
+    model: StableDiffusion, recipe: Recipe, parents: Sequence[Known], open_source: OpenSource
+) -> list[_Stretch]:
     """Lay out the whole life of a picture: its ancestors' parts, then its own."""
     stretches: list[_Stretch] = []
     taken = 0  # steps of the whole run before the present recipe's own
@@ -99,13 +149,31 @@ def _stretches(model: StableDiffusion, recipe: Recipe) -> list[_Stretch]:
                     "sampler or choose another.",
                     "sampler",
                 )
-            last = _Stretch(member, scheduler, first=first)
+            last = _Stretch(member, scheduler, first=first, stop=first)
             stretches.append(last)
-            last.legs.append(Leg(first, guidance, generator))
-        else:
-            last.legs.append(Leg(last.stop, guidance, generator))
+        known = parents if member is recipe else ()
+        following = _following(model, member, last, known, open_source)
+        last.legs.append(Leg(last.stop, guidance, generator, following))
         last.stop = len(last.scheduler.timesteps)
     return stretches
+
+
+def _following(
+    model: StableDiffusion, member: Recipe, own: _Stretch, known: Sequence[Known], open_source: OpenSource
+) -> Following | None:
+    """Make what holds a branch to its parent outside its mask; None where all of it is free."""
+    branch = member.branch
+    if branch is None or branch.mask is None:
+        return None
+    factor = model.vae_scale_factor
+    mask = region_map(branch.mask, member.height // factor, member.width // factor).to(model.device)
+    return Following(
+        lambda: _life(model, branch.parent, known, (), open_source),
+        mask,
+        own.stop,
+        schedule_sigmas(own.scheduler),
+        SAMPLERS[member.sampler].space,
+    )
 
 
 def _first_position(scheduler: Scheduler, recipe: Recipe) -> int:
@@ -143,12 +211,16 @@ def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known], can
     steps = sum(stretch.length for stretch in stretches)
     done = 0
     frame: Frame | None = None
+    leg = stretches[-1].legs[-1]
+    taken_over = steps - (stretches[-1].stop - leg.start)
+    if leg.following is not None and len(known) < taken_over:
+        known = yield from leg.following.known(taken_over)
     for stretch in stretches:
         sampler = SAMPLERS[stretch.recipe.sampler]
         space = sampler.space
         if frame is not None:
             sigma = schedule_sigmas(stretch.scheduler)[stretch.first]
-            latents = from_alpha_space(_step_to(frame, sigma), sigma, space)
+            latents = from_alpha_space(step_to(frame, sigma), sigma, space)
         elif stretch is not stretches[0]:
             # The parent was left before its first step: its beginning, at the new scheduler's scale.
             latents = _rescaled(latents, stretches[0], stretch)
@@ -160,6 +232,7 @@ def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known], can
             first=stretch.first,
             known=known[done:],
             canvas=replace(canvas, begin=_first_position(stretch.scheduler, stretch.recipe)),
+            adapter=sampler.adapter,
         )
         answer: Tensor | None = None
         taken = 0
@@ -171,7 +244,7 @@ def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known], can
                 taken += 1
                 yield frame
             else:
-                answer = yield replace(event, adapter=sampler.adapter)
+                answer = yield event
         done += taken
         if done < steps:
             run.close()
@@ -190,18 +263,6 @@ def _rescaled(latents: Tensor, before: _Stretch, after: _Stretch) -> Tensor:
     old, new = (schedule_sigmas(stretch.scheduler)[stretch.first] for stretch in (before, after))
     noisy = to_alpha_space(latents, old, SAMPLERS[before.recipe.sampler].space)
     return from_alpha_space(noisy, new, SAMPLERS[after.recipe.sampler].space)
-
-
-def _step_to(frame: Frame, sigma: float) -> Tensor:
-    """Take one Euler step from a frame to another noise level (Song et al. 2021, DDIM with eta 0).
-
-    Returns:
-        x_t as alpha_t x_0 + sigma_t noise.
-    """
-    signal = 1.0 / (1.0 + sigma**2) ** 0.5
-    before = 1.0 / (1.0 + frame.sigma**2) ** 0.5
-    noise = (frame.noisy - before * frame.denoised) / (frame.sigma * before)
-    return signal * frame.denoised + sigma * signal * noise
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ from pydantic import (
 from pipelines.refusal import BadInput
 from pipelines.samplers import SAMPLERS
 from pipelines.sources import Source, source_sentence
-from pipelines.styles import Mix
+from pipelines.styles import REGION_SIDE, Mix, region_bytes
 
 SCHEMA_VERSION = 1
 MAX_STEPS = 150
@@ -43,12 +43,27 @@ PromptText = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 
 
 class Branch(BaseModel):
-    """Where a picture leaves another's run: before step `step` of `parent`, which may be a branch itself."""
+    """Where a picture leaves another's run: before step `step` of `parent`, which may be a branch itself.
+
+    With a `mask` only what it covers changes, outside it the branch is its parent; it is written as the
+    region of a style (`pipelines/styles.py`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     parent: Recipe
     step: Annotated[int, Field(ge=0)]
+    mask: str | None = Field(default=None, exclude_if=lambda mask: mask is None)
+
+    @field_validator("mask")
+    @classmethod
+    def _covers_something(cls, mask: str | None) -> str | None:
+        painted = b"" if mask is None else region_bytes(mask)
+        if mask is not None and len(painted) != REGION_SIDE**2:
+            raise BadInput("The mask of the branch cannot be read: paint it again.", "mask")
+        if mask is not None and not any(painted):
+            raise BadInput("The mask of the branch covers nothing: paint where it may change.", "mask")
+        return mask
 
 
 class Recipe(BaseModel):

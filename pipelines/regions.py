@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from pipelines.picture_files import picture_size, read_mask
+from pipelines.picture_files import MAX_PIXELS, picture_size, read_mask
 from pipelines.recipe import MAX_SIDE_PX, MIN_SIDE_PX
-from pipelines.sources import CONTEXT
+from pipelines.refusal import BadInput
+from pipelines.sources import Margins, Source
 
 Box = tuple[int, int, int, int]
 _MIN_CONTEXT_PX = 16
@@ -44,6 +45,35 @@ def hole_box(mask: Image.Image, feather_px: int) -> Box:
         left - feather_px, top - feather_px, right - left + 2 * feather_px, bottom - top + 2 * feather_px
     )
     return grown.inside(mask.size)
+
+
+def extended_size(size: tuple[int, int], extend: Margins) -> tuple[int, int]:
+    """Return the width and height of a picture that has grown."""
+    left, top, right, bottom = extend
+    return size[0] + left + right, size[1] + top + bottom
+
+
+def hole_of(source: Source, mask: Image.Image | None, size: tuple[int, int]) -> Box:
+    """Find what a source paints of a picture of this size: the mask with its feather, and what it grows by.
+
+    Returns:
+        The box that holds all of it, on the grown picture.
+    """
+    left, top, _, _ = source.extend
+    width, height = extended_size(size, source.extend)
+    boxes: list[Box] = []
+    if mask is not None and (not any(source.extend) or mask.getbbox() is not None):
+        box = hole_box(mask, source.feather_px)
+        boxes.append((box[0] + left, box[1] + top, box[2] + left, box[3] + top))
+    strips = (
+        (0, 0, left, height),
+        (0, 0, width, top),
+        (left + size[0], 0, width, height),
+        (0, top + size[1], width, height),
+    )
+    boxes += [strip for strip, grows in zip(strips, source.extend, strict=True) if grows]
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def working_size(hole: Box, size: tuple[int, int], *, context: float, area: int) -> tuple[int, int]:
@@ -91,12 +121,21 @@ def _side(side: float) -> int:
     return min(max(round(side / 8) * 8, MIN_SIDE_PX), MAX_SIDE_PX)
 
 
-def painted_size(image: bytes, mask: bytes, *, feather_px: int, area: int) -> tuple[int, int]:
-    """Choose the width and height of a recipe that repaints a hole, by the files of the picture and its mask.
+def painted_size(
+    source: Source, image: bytes, mask: bytes | None, *, area: int, max_pixels: int = MAX_PIXELS
+) -> tuple[int, int]:
+    """Choose the width and height of a recipe that repaints a part, by the files of the picture and its mask.
 
     Raises:
-        BadInput: one of them cannot be opened, or they differ in size.
+        BadInput: one of them cannot be opened, they differ in size, or the picture would grow too large.
     """
-    size = picture_size(image)
-    hole = hole_box(read_mask(mask, size), feather_px)
-    return working_size(hole, size, context=CONTEXT, area=area)
+    size = picture_size(image, max_pixels=max_pixels)
+    whole = extended_size(size, source.extend)
+    if whole[0] * whole[1] > max_pixels:
+        raise BadInput(
+            f"The picture would grow to {whole[0]}x{whole[1]} pixels: {max_pixels / 1e6:g} million is the "
+            "most. Let it grow by less.",
+            "extend",
+        )
+    opened = None if mask is None else read_mask(mask, size, max_pixels=max_pixels)
+    return working_size(hole_of(source, opened, size), whole, context=source.context, area=area)

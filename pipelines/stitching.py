@@ -10,9 +10,18 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.picture_files import Picture, Pixels, fit_picture, in_profile, read_mask, read_picture
+from pipelines.picture_files import (
+    BOMB_PIXELS,
+    Picture,
+    Pixels,
+    fit_picture,
+    in_profile,
+    laid_over,
+    read_mask,
+    read_picture,
+)
 from pipelines.recipe import Recipe
-from pipelines.regions import Box, Region, hole_box, region_of
+from pipelines.regions import Box, Region, extended_size, hole_of, region_of
 from pipelines.sources import OpenSource, Source
 
 _RELAXATIONS = 8
@@ -34,13 +43,12 @@ def read_hole(recipe: Recipe, source: Source, open_source: OpenSource) -> Hole:
         BadInput: the picture or its mask is gone, damaged or of another size.
     """
     size = (recipe.width, recipe.height)
-    if source.mask is None:
-        return Hole(fit_picture(read_picture(open_source(source.image)).rgb(), *size), None)
-    picture, mask, region = _read_masked(source, recipe, open_source)
+    if not source.in_part:
+        return Hole(fit_picture(_read(source.image, open_source).rgb(), *size), None)
+    picture, alpha, region = _read_part(source, recipe, open_source)
     box = region.inside(picture.size)
     left, top, right, bottom = margin = _margin(region, box)
     image = _over_the_edge(picture.crop(box).rgb(), margin)
-    alpha = feathered(_planes(np.asarray(mask.crop(box))[..., None], 255), source.feather_px)
     grown = functional.pad(alpha, (left, right, top, bottom))
     if image.size != size:
         image = image.resize(size, Image.Resampling.LANCZOS)
@@ -50,14 +58,18 @@ def read_hole(recipe: Recipe, source: Source, open_source: OpenSource) -> Hole:
 
 @dataclass(frozen=True, slots=True)
 class Stitched:
-    """A finished picture, and the part of it that was painted as an RGB image of the recipe's size."""
+    """A finished picture, and the part of it that was painted as an RGB image of the recipe's size.
+
+    `mask` is of that size too, L: how much of each pixel was painted; None where all of it was.
+    """
 
     whole: Picture
     part: Image.Image
+    mask: Image.Image | None = None
 
 
 def stitch(recipe: Recipe, painted: Image.Image, open_source: OpenSource) -> Stitched:
-    """Put a painted picture back into the one it was painted over; without a mask it is the picture.
+    """Put a painted part back into the picture it was painted over; what was painted whole is the picture.
 
     Outside the feathered mask every pixel is the source's own. Inside, the fill is carried into the source's
     colour profile, and what it differs by around the mask is spread over it and taken away, so that its
@@ -72,9 +84,9 @@ def stitch(recipe: Recipe, painted: Image.Image, open_source: OpenSource) -> Sti
         BadInput: one of them is gone or damaged.
     """
     source = recipe.source
-    if source is None or source.mask is None:
+    if source is None or not source.in_part:
         return Stitched(Picture(np.asarray(painted)), painted)
-    picture, mask, region = _read_masked(source, recipe, open_source)
+    picture, soft, region = _read_part(source, recipe, open_source)
     left, top, right, bottom = box = region.inside(picture.size)
     fill = in_profile(
         painted.resize((region.width, region.height), Image.Resampling.LANCZOS), picture.icc_profile
@@ -83,7 +95,7 @@ def stitch(recipe: Recipe, painted: Image.Image, open_source: OpenSource) -> Sti
     values, under = (_planes(np.asarray(fill), 255), _planes(kept[..., :3], picture.full))
     alpha = torch.ones_like(values[:, :1])
     if source.paste_back:
-        alpha = feathered(_planes(np.asarray(mask.crop(box))[..., None], 255), source.feather_px)
+        alpha = soft
         outside = (alpha == 0).float()
         values = values + spread(_smoothed(under - values, outside), outside)
     mixed = (under + alpha * (values - under)).clamp(0, 1)
@@ -95,9 +107,14 @@ def stitch(recipe: Recipe, painted: Image.Image, open_source: OpenSource) -> Sti
     untouched = alpha[0, 0].numpy() == 0
     result[top:bottom, left:right][untouched] = kept[untouched]
     whole = Picture(result, picture.icc_profile)
+    if source.over is not None and source.over_mask is not None:
+        mask = read_mask(open_source(source.over_mask), whole.size, max_pixels=BOMB_PIXELS)
+        whole = laid_over(whole, _read(source.over, open_source), mask)
     margin = _margin(region, box)
     part = _over_the_edge(whole.crop(box).rgb(), margin).resize(painted.size, Image.Resampling.LANCZOS)
-    return Stitched(whole, part)
+    over = functional.pad(soft, (margin[0], margin[2], margin[1], margin[3]))[0, 0]
+    shown = Image.fromarray((over * 255).round().byte().numpy()).resize(painted.size)
+    return Stitched(whole, part, shown)
 
 
 def feathered(mask: Tensor, feather_px: int) -> Tensor:
@@ -134,15 +151,48 @@ def spread(values: Tensor, known: Tensor) -> Tensor:
     return whole
 
 
-def _read_masked(
-    source: Source, recipe: Recipe, open_source: OpenSource
-) -> tuple[Picture, Image.Image, Region]:
-    assert source.mask is not None
-    picture = read_picture(open_source(source.image))
-    mask = read_mask(open_source(source.mask), picture.size)
-    hole = hole_box(mask, source.feather_px)
-    region = region_of(hole, picture.size, context=source.context, width=recipe.width, height=recipe.height)
-    return picture, mask, region
+def _read(key: str, open_source: OpenSource) -> Picture:
+    # How large it may be was asked when it was brought.
+    return read_picture(open_source(key), max_pixels=BOMB_PIXELS)
+
+
+def _read_part(source: Source, recipe: Recipe, open_source: OpenSource) -> tuple[Picture, Tensor, Region]:
+    """Read a picture, grown by what it extends, and the region that is painted.
+
+    Returns:
+        The picture, how much of each pixel of the region that lies on it is painted (1, 1, h, w), and the
+        region.
+    """
+    picture = _read(source.image, open_source)
+    size = picture.size
+    mask = read_mask(open_source(source.mask), size, max_pixels=BOMB_PIXELS) if source.mask else None
+    whole = extended_size(size, source.extend)
+    hole = hole_of(source, mask, size)
+    region = region_of(hole, whole, context=source.context, width=recipe.width, height=recipe.height)
+    left, top, right, bottom = box = region.inside(whole)
+    x, y = source.extend[:2]
+    alpha = _beyond((x, y, x + size[0], y + size[1]), box, source.feather_px)
+    if mask is not None:
+        covered = mask.crop(
+            (left - x, top - y, right - x, bottom - y)
+        )  # nothing of it lies beyond the picture
+        alpha = torch.maximum(
+            alpha, feathered(_planes(np.asarray(covered)[..., None], 255), source.feather_px)
+        )
+    return picture.extended(source.extend), alpha, region
+
+
+def _beyond(edges: Box, box: Box, feather_px: int) -> Tensor:
+    """What of a box lies beyond a picture's edges, (1, 1, h, w): 0 on it, 1 from `feather_px` pixels off."""
+    across, down = (
+        torch.maximum(low - at, at - high + 1).clamp(min=0)
+        for low, high, at in (
+            (edges[0], edges[2], torch.arange(box[0], box[2])),
+            (edges[1], edges[3], torch.arange(box[1], box[3])),
+        )
+    )
+    off = torch.maximum(across[None, :], down[:, None])
+    return (off / (feather_px + 1)).clamp(max=1)[None, None]
 
 
 def _margin(region: Region, box: Box) -> Box:

@@ -49,7 +49,8 @@ class TimelineWriter:
     """Keeps a run's frames in a folder as they come.
 
     `add` writes `frame-000.safetensors` and on (`latents`: x_t at the sampler's own scale, `denoised`: the
-    predicted x_0, `model_output`: the guided output behind it, from which a branch goes on exactly; with
+    predicted x_0, `model_output`: the guided output behind it, from which a branch goes on exactly; in the
+    last also `finished`: what the decoder makes the picture of; with
     guidance also `guidance_heat`: where it pulls and how hard, (1, 1, h, w) in float16; for a mix of
     predictions also `contributions`: the same for each style, (styles, h, w), in the order of the step's
     `contributions`); `close` writes `timeline.json`, without which the folder is not a timeline.
@@ -69,6 +70,8 @@ class TimelineWriter:
             "denoised": frame.denoised.cpu().contiguous(),
             "model_output": frame.model_output.cpu().contiguous(),
         }
+        if frame.step == frame.steps - 1:
+            tensors["finished"] = frame.following.cpu().contiguous()
         if frame.guidance_heat is not None:
             tensors["guidance_heat"] = frame.guidance_heat.half().cpu().contiguous()
         if frame.contributions:
@@ -99,7 +102,8 @@ class TimelineWriter:
 class StoredFrame:
     """One frame read back: tensors as in `Frame`, on the CPU; a frame without guidance has no heat.
 
-    `contributions` is (styles, h, w), where styles were mixed by their predictions.
+    `contributions` is (styles, h, w), where styles were mixed by their predictions; only the last frame has
+    `finished`, the latents that the run ended with.
     """
 
     latents: Tensor
@@ -108,6 +112,7 @@ class StoredFrame:
     noisy: Tensor
     guidance_heat: Tensor | None
     contributions: Tensor | None
+    finished: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,8 @@ class Timeline:
             None if stored is None else stored.float()
             for stored in (tensors.get("guidance_heat"), tensors.get("contributions"))
         )
-        return StoredFrame(latents, denoised, model_output, noisy, heat, contributions)
+        finished = tensors.get("finished")
+        return StoredFrame(latents, denoised, model_output, noisy, heat, contributions, finished)
 
     def damaged(self) -> list[int]:
         """List the steps whose file is missing or cut; only the headers are read.
@@ -149,22 +155,32 @@ class Timeline:
         return [step for step in range(len(self.steps)) if not _is_whole(_frame_file(self.folder, step))]
 
     def known(self, steps: int, device: torch.device) -> list[Known]:
-        """Read the first steps as a branch takes them over.
+        """Read the first steps as a branch takes them over: so many, or up to one that is gone."""
+        known: list[Known] = []
+        frame = self._whole(0)
+        for step in range(min(steps, len(self.steps))):
+            if frame is None:
+                break
+            after = self._whole(step + 1)
+            known.append(self._known(step, frame, frame.finished if after is None else after.latents, device))
+            frame = after
+        return known
 
-        Raises:
-            BadInput: when one of their files is missing or damaged.
-        """
-        return [self._known(step, device) for step in range(steps)]
+    def _whole(self, step: int) -> StoredFrame | None:
+        try:
+            return self.frame(step) if step < len(self.steps) else None
+        except BadInput:
+            return None
 
-    def _known(self, step: int, device: torch.device) -> Known:
-        frame, numbers = self.frame(step), self.steps[step]
-        heat, pulls = frame.guidance_heat, frame.contributions
+    def _known(self, step: int, frame: StoredFrame, following: Tensor | None, device: torch.device) -> Known:
+        numbers, heat, pulls = self.steps[step], frame.guidance_heat, frame.contributions
         by_style = () if pulls is None else pulls.to(device)[:, None, None]
         return Known(
             frame.model_output.to(device),
             torch.tensor(numbers.guidance_norm, device=device),
             None if heat is None else heat.to(device),
             dict(zip(numbers.contributions, by_style, strict=True)),
+            None if following is None else following.to(device),
         )
 
 

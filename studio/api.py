@@ -72,11 +72,9 @@ def add_api(studio: "Studio") -> None:
         over the steps, a "region" and, for a style of your own, its "prompt". method is conditioning, slerp
         or prediction.
         """
-        if isinstance(styles, dict):
-            styles = [{"name": name, "weight": weight} for name, weight in styles.items()]
         return await finished(
             request,
-            mix={"method": method, "styles": styles},
+            mix=_mixed(styles, method),
             prompt=prompt,
             negative_prompt=negative_prompt,
             seed=seed,
@@ -90,8 +88,14 @@ def add_api(studio: "Studio") -> None:
     async def inpaint(
         request: gr.Request,
         image: dict[str, Any],
-        mask_image: dict[str, Any],
+        mask_image: dict[str, Any] | None = None,
         prompt: str = "",
+        left: int = 0,
+        top: int = 0,
+        right: int = 0,
+        bottom: int = 0,
+        styles: dict[str, float] | list[dict[str, Any]] | None = None,
+        method: str = "conditioning",
         strength: float = 1.0,
         feather_px: int = 0,
         hole: str = "original",
@@ -102,17 +106,20 @@ def add_api(studio: "Studio") -> None:
         guidance_scale: float = defaults.guidance_scale,
         sampler: str = defaults.sampler,
     ) -> tuple[FileData, dict[str, object]]:
-        """Repaint what a mask covers, white, and wait for it: the PNG, and its recipe.
+        """Repaint what a mask covers, white, or let a picture grow, and wait: the PNG, and its recipe.
 
         image and mask_image are files, as gradio_client's handle_file gives them. Outside the mask and its
-        feather every pixel stays. hole says what is begun from: original, blur, colour or noise.
+        feather every pixel stays. left, top, right and bottom are by how many pixels the picture grows; hole
+        says what is begun from: original, blur, colour or noise; styles are those of /blend, for the fill.
         """
         artist = artist_of(studio, request) or studio.artists.guest()
         try:
             begun = hole_fields(
                 studio,
                 artist.id,
-                [_uploaded(file) for file in (image, mask_image)],
+                _uploaded(image),
+                _uploaded(mask_image) if mask_image else None,
+                extend=(left, top, right, bottom),
                 strength=strength,
                 feather_px=feather_px,
                 hole=hole,
@@ -122,6 +129,7 @@ def add_api(studio: "Studio") -> None:
             raise _refusal(str(error)) from None
         return await finished(
             request,
+            mix=_mixed(styles, method) if styles else None,
             source=begun["source"],
             width=begun["width"],
             height=begun["height"],
@@ -171,6 +179,12 @@ def add_api(studio: "Studio") -> None:
     gr.api(blend, api_name="blend", concurrency_limit=None)
     gr.api(inpaint, api_name="inpaint", concurrency_limit=None)
     gr.api(timeline, api_name="timeline", concurrency_limit=None)
+
+
+def _mixed(styles: dict[str, float] | list[dict[str, Any]], method: str) -> dict[str, object]:
+    if isinstance(styles, dict):
+        styles = [{"name": name, "weight": weight} for name, weight in styles.items()]
+    return {"method": method, "styles": styles}
 
 
 def _uploaded(file: dict[str, Any]) -> bytes:

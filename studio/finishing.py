@@ -19,7 +19,7 @@ from studio.jobs import Job, Jobs
 from studio.sentences import NotFinite, sentence_for
 from studio.sources import Sources
 from studio.storage import Storage
-from studio.timelines import LAST_STOP, preview_images, webp_bytes, write_sheets
+from studio.timelines import LAST_STOP, MASK, preview_images, webp_bytes, write_sheets
 
 if TYPE_CHECKING:
     import torch
@@ -124,17 +124,27 @@ class Finisher:
             self._thread.join()
 
     def known(self, recipe: Recipe, device: torch.device) -> list[Known]:
-        """Read the steps that a branch need not paint again; none when its parent's timeline is gone."""
+        """Read the steps that a branch need not paint again; none when its parent's timeline is gone.
+
+        With a mask these are all steps of its parent, which it follows outside it.
+        """
         from pipelines.timeline import read_timeline
 
         if recipe.branch is None:
             return []
+        best: list[Known] = []
         for artwork_id in self._gallery.painted(recipe.branch.parent):
             try:
-                return read_timeline(self._data.timeline(artwork_id)).known(recipe.branch.step, device)
-            except (BadInput, IndexError) as error:
+                timeline = read_timeline(self._data.timeline(artwork_id))
+            except BadInput as error:
                 log.info("a branch is painted from its first step: %s", error)
-        return []
+                continue
+            wanted = len(timeline.steps) if recipe.branch.mask is not None else recipe.branch.step
+            known = timeline.known(wanted, device)
+            if len(known) >= min(wanted, len(timeline.steps)):
+                return known
+            best = max(best, known, key=len)
+        return best
 
     def calls(self, job: Job) -> str:
         """Tell by which calls the picture was painted that a job paints again; nothing of a new one."""
@@ -293,8 +303,10 @@ class Finisher:
             self._jobs.note(job.id, _DIFFERS)
         if not canvas.untimed:
             folder = self._data.timeline(job.id)
-            if job.recipe.source is not None and job.recipe.source.mask is not None:
+            if job.recipe.source is not None and job.recipe.source.in_part:
                 write_file(folder / LAST_STOP, webp_bytes(stitched.part))
+                if stitched.mask is not None:
+                    write_file(folder / MASK, webp_bytes(stitched.mask))
             sheets = write_sheets(folder, self._model, canvas.previews)
             self._line_up(_Drawing(job.id, artwork_id, sheets))
         with self._work:

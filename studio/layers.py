@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipelines.attention import Attention, Looks
     from pipelines.heat import Heat
     from pipelines.models.sd import StableDiffusion
+    from pipelines.sources import OpenSource
     from pipelines.timeline import Timeline
 
 HEATS = ("change", "guidance", "style", "attention")
@@ -29,8 +30,9 @@ _MAX_TILE_PX = 128
 class Layers:
     """Draws heat; what words were looked for is found out once for each timeline, one timeline at a time."""
 
-    def __init__(self, ready_model: Callable[[], StableDiffusion]) -> None:
+    def __init__(self, ready_model: Callable[[], StableDiffusion], open_source: OpenSource) -> None:
         self._ready_model = ready_model
+        self._open_source = open_source
         self._looking = threading.Lock()
         self._attention: Attention | None = None
 
@@ -89,7 +91,7 @@ class Layers:
             looks = read_looks(file)
             if looks is None:
                 self._attention = self._attention or Attention(model)
-                looks = self._attention.look_again(timeline)
+                looks = self._attention.look_again(timeline, self._open_source)
                 looks.save(file)
         return looks
 

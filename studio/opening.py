@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.recipe import BadInput
-from studio.timelines import DROPPED, LAST_STOP, LAYERS, Layer, sheet_for
+from studio.timelines import DROPPED, LAST_STOP, LAYERS, MASK, Layer, sheet_for
 
 if TYPE_CHECKING:
     from pipelines.timeline import Timeline
@@ -61,6 +61,7 @@ def describe_timeline(folder: Path, artwork_id: str) -> dict[str, object]:
         "count": sheet.count,
         "layers": {layer: f"/timelines/{artwork_id}/{layer}.webp" for layer in whole_layers(folder)},
         "picture": _last_stop(folder, artwork_id),
+        "mask": f"/timelines/{artwork_id}/{MASK}" if (folder / MASK).exists() else None,
         "gone": damages(timeline),
     }
 

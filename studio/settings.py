@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.models.find import EMBEDDED
-from pipelines.picture_files import MAX_BYTES, MAX_PIXELS
+from pipelines.picture_files import BOMB_PIXELS, MAX_BYTES, MAX_PIXELS
 
 
 def default_data_dir() -> Path:
@@ -40,5 +40,5 @@ class Settings(BaseModel):
     deterministic: bool = False
     keep_live_s: float = Field(default=60, ge=0)
     max_source_bytes: int = Field(default=MAX_BYTES, gt=0)
-    max_source_pixels: int = Field(default=MAX_PIXELS, gt=0)
+    max_source_pixels: int = Field(default=MAX_PIXELS, gt=0, le=BOMB_PIXELS)
     timeline_budget_bytes: int = Field(default=4_000_000_000, ge=0)

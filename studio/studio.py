@@ -28,7 +28,7 @@ from studio.settings import Settings
 from studio.sketches import Sketch, Sketches
 from studio.sources import Sources
 from studio.storage import Storage
-from studio.timelines import LAST_STOP, LAYERS, Layer
+from studio.timelines import LAST_STOP, LAYERS, MASK, Layer
 
 if TYPE_CHECKING:
     from pipelines.models.sd import StableDiffusion
@@ -71,7 +71,7 @@ class Studio:
             self.jobs = Jobs(self._index, keep_live_s=settings.keep_live_s)
             self.storage = Storage(self._index, self._data, budget_bytes=settings.timeline_budget_bytes)
             self._finisher = Finisher(self.jobs, self.gallery, self.storage, self.sources, self._data)
-            self._layers = Layers(self.ready_model)
+            self._layers = Layers(self.ready_model, self.sources.open)
             self.sketches = Sketches(self._finisher, self.jobs.nudge)
             self.queue = JobQueue(
                 self.jobs,
@@ -235,6 +235,9 @@ class Studio:
         self._check_drawn(self.gallery.get(artwork_id, artist_id))
         if f"{layer}.webp" == LAST_STOP:
             return self._last_stop(artwork_id, artist_id)
+        mask = self._data.timeline(artwork_id) / MASK
+        if f"{layer}.webp" == MASK and mask.exists():
+            return mask
         if layer not in LAYERS:
             raise BadInput(f"A timeline has the layers {' and '.join(LAYERS)}, not {layer}.", "layer")
         folder = self._data.timeline(artwork_id)

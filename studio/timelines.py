@@ -26,6 +26,8 @@ LAYERS: tuple[Layer, ...] = get_args(Layer)
 DROPPED = "dropped"
 # The finished picture as the scrubber shows it: of a picture that was repainted in part, that part.
 LAST_STOP = "picture.webp"
+# Beside it, what of it was painted where that was not all: white on black, of the recipe's size.
+MASK = "mask.webp"
 
 # Browsers refuse to draw much larger pictures; WebP itself ends at 16383.
 MAX_SHEET_SIDE_PX = 8192

@@ -67,17 +67,21 @@ def read_beginning(folder: ModelFolder, image: Path | None, strength: str) -> Be
     return Beginning(make_source(image=source_key(content), strength=strength), width, height, (content,))
 
 
-def read_hole(folder: ModelFolder, image: Path, mask: Path, *, feather: str, **choices: object) -> Beginning:
-    """Read a picture and the mask of what is repainted in it.
+def read_hole(folder: ModelFolder, image: Path, mask: Path | None, **choices: object) -> Beginning:
+    """Read a picture and the mask of what is repainted in it, if not only what it grows by is painted.
 
     Raises:
-        BadInput: one of them cannot be opened, they differ in size, or a choice is none.
+        BadInput: one of them cannot be opened, they differ in size, nothing is painted, or a choice is none.
     """
-    files = read_file(image), read_file(mask)
-    keys = [source_key(file) for file in files]
-    source = make_source(image=keys[0], mask=keys[1], feather_px=feather, **choices)
-    area = folder.width * folder.height
-    return Beginning(source, *painted_size(*files, feather_px=source.feather_px, area=area), files)
+    picture, hole = read_file(image), None if mask is None else read_file(mask)
+    keys = [None if file is None else source_key(file) for file in (picture, hole)]
+    source = make_source(image=keys[0], mask=keys[1], **choices)
+    if not source.in_part:
+        raise BadInput(
+            "Give --mask FILE, white where it is repainted, or let it grow, as by --right 64.", "mask"
+        )
+    size = painted_size(source, picture, hole, area=folder.width * folder.height)
+    return Beginning(source, *size, (picture,) if hole is None else (picture, hole))
 
 
 def paint_all(

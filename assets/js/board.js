@@ -12,13 +12,17 @@ export class Board {
     this.tool = "brush";
     this.size = 36;
     this.tolerance = 24;
-    this.before = null; // what lies under the mask
+    this.picture = null;
+    this.margins = [0, 0, 0, 0]; // by how much it grows to the left, top, right and bottom
+    this.before = null; // what lies under the mask: the picture, grown
     this.after = null; // a fill, shown instead of it from `wipe` on
     this.wipe = 0;
     this.preview = null;
+    this.over = null; // another fill, which shows where the mask covers
     this.past = [];
     this.future = [];
     this.view = { scale: 1, x: 0, y: 0 };
+    this.fingers = new Map(); // where each pointer is, by its id: two of them pinch
     this.#listen();
     new ResizeObserver(() => this.fit()).observe(canvas.parentElement);
   }
@@ -27,14 +31,82 @@ export class Board {
     return !this.before || this.after !== null || this.preview !== null;
   }
 
-  open(bitmap) {
-    this.before = bitmap;
+  open(bitmap, margins = [0, 0, 0, 0]) {
+    this.picture = bitmap;
+    this.margins = margins;
+    this.before = grown(bitmap, margins);
     this.after = this.preview = null;
-    this.mask = sheet(bitmap.width, bitmap.height);
+    this.mask = sheet(this.before.width, this.before.height);
     this.rim = null;
     this.past = [];
     this.future = [];
+    this.#edited();
     this.fit();
+  }
+
+  // Lets the picture grow, or shrink back; the mask and the ways back stay where they are on it.
+  extend(margins) {
+    if (this.locked || margins.every((side, index) => side === this.margins[index])) return;
+    const { width, height } = this.before;
+    const before = grown(this.picture, margins);
+    const by = [margins[0] - this.margins[0], margins[1] - this.margins[1]];
+    const moved = (alpha) => shifted(alpha, width, height, before.width, before.height, by);
+    const alpha = this.#bare(this.#alpha());
+    [this.past, this.future] = [this.past, this.future].map((all) => all.map((one) => moved(this.#bare(one))));
+    this.margins = margins;
+    this.before = before;
+    this.mask = sheet(before.width, before.height);
+    this.rim = null;
+    this.#put(moved(alpha));
+    this.fit();
+  }
+
+  // Brushes one fill over another, with a mask of its own, until `unweave`.
+  weave(under, over) {
+    const { before, picture, mask, margins, past, future, wipe } = this;
+    const { width, height } = before;
+    this.aside ??= { before, picture, mask, margins, past, future, wipe };
+    const fitted = (bitmap) => {
+      const copy = sheet(width, height);
+      copy.getContext("2d").drawImage(bitmap, 0, 0, width, height);
+      return copy;
+    };
+    this.over = fitted(over);
+    if (under === this.under) return this.draw();
+    this.under = under;
+    this.before = this.picture = fitted(under);
+    this.margins = [0, 0, 0, 0];
+    this.after = this.preview = null;
+    this.mask = sheet(width, height);
+    [this.past, this.future] = [[], []];
+    return this.draw();
+  }
+
+  unweave() {
+    if (!this.aside) return;
+    Object.assign(this, this.aside);
+    this.aside = this.over = this.under = null;
+    this.#edited();
+  }
+
+  // The mask without what covers the margins.
+  #bare(alpha) {
+    const { width, height } = this.before;
+    const [left, top, right, bottom] = this.margins;
+    if (!(left || top || right || bottom)) return alpha;
+    return alpha.map((value, place) => {
+      const [x, y] = [place % width, Math.floor(place / width)];
+      return x < left || y < top || x >= width - right || y >= height - bottom ? 0 : value;
+    });
+  }
+
+  // What the picture grows by is painted, whatever else is.
+  #coverMargins() {
+    const { width, height } = this.mask;
+    const [left, top, right, bottom] = this.margins;
+    const pen = this.mask.getContext("2d");
+    pen.fillStyle = COVER;
+    for (const strip of [[0, 0, left, height], [0, 0, width, top], [width - right, 0, right, height], [0, height - bottom, width, bottom]]) pen.fillRect(...strip);
   }
 
   close() {
@@ -89,18 +161,16 @@ export class Board {
     }
     if (this.preview) {
       const { bitmap, region } = this.preview;
-      const part = sheet(width, height);
-      const under = part.getContext("2d");
-      under.drawImage(this.mask, 0, 0);
-      under.globalCompositeOperation = "source-in";
-      under.drawImage(bitmap, region.left * width, region.top * height, region.width * width, region.height * height);
-      pen.drawImage(part, 0, 0);
+      pen.drawImage(this.#masked(bitmap, region.left * width, region.top * height, region.width * width, region.height * height), 0, 0);
       return;
     }
-    pen.globalAlpha = VEIL;
-    pen.drawImage(this.mask, 0, 0);
-    pen.globalAlpha = 1;
-    if (!this.stroke) pen.drawImage(this.#outline(), 0, 0);
+    if (this.over) pen.drawImage(this.#masked(this.over, 0, 0), 0, 0);
+    else {
+      pen.globalAlpha = VEIL;
+      pen.drawImage(this.mask, 0, 0);
+      pen.globalAlpha = 1;
+      if (!this.stroke) pen.drawImage(this.#outline(), 0, 0);
+    }
     if (this.pointer && this.tool !== "wand") {
       pen.lineWidth = 1.5 / scale;
       pen.strokeStyle = "#efe8dc";
@@ -108,6 +178,16 @@ export class Board {
       pen.arc(this.pointer.x, this.pointer.y, this.size / 2, 0, 2 * Math.PI);
       pen.stroke();
     }
+  }
+
+  // What of an image the mask covers.
+  #masked(image, ...place) {
+    const part = sheet(this.mask.width, this.mask.height);
+    const pen = part.getContext("2d");
+    pen.drawImage(this.mask, 0, 0);
+    pen.globalCompositeOperation = "source-in";
+    pen.drawImage(image, ...place);
+    return part;
   }
 
   // The rim of the mask, so that it is seen on a picture of its own colour too; drawn anew when the mask changed.
@@ -128,6 +208,7 @@ export class Board {
   }
 
   #edited() {
+    this.#coverMargins();
     this.edits = (this.edits ?? 0) + 1;
     this.draw();
     this.changed();
@@ -160,15 +241,16 @@ export class Board {
     this.#put(this.future.pop());
   }
 
+  // Whether nothing of the picture itself is covered.
   get isEmpty() {
-    return !this.mask || this.#alpha().every((value) => value === 0);
+    return !this.mask || this.#bare(this.#alpha()).every((value) => value === 0);
   }
 
-  // The mask as a file: white on black, as the studio reads it.
+  // The mask of the picture itself as a file: white on black, as the studio reads it.
   async file() {
-    const copy = sheet(this.mask.width, this.mask.height);
+    const copy = sheet(this.picture.width, this.picture.height);
     const pen = copy.getContext("2d");
-    pen.drawImage(this.mask, 0, 0);
+    pen.drawImage(this.mask, -this.margins[0], -this.margins[1]);
     pen.globalCompositeOperation = "source-in";
     pen.fillStyle = "#fff";
     pen.fillRect(0, 0, copy.width, copy.height);
@@ -224,8 +306,8 @@ export class Board {
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
-    canvas.addEventListener("pointerup", () => this.#up());
-    canvas.addEventListener("pointercancel", () => this.#up());
+    canvas.addEventListener("pointerup", (event) => this.#up(event));
+    canvas.addEventListener("pointercancel", (event) => this.#up(event));
     canvas.addEventListener("pointerleave", () => {
       this.pointer = null;
       this.draw();
@@ -256,6 +338,12 @@ export class Board {
   #down(event) {
     if (!this.before) return;
     this.canvas.setPointerCapture(event.pointerId);
+    this.fingers.set(event.pointerId, event);
+    if (this.fingers.size > 1) {
+      this.#giveUpStroke();
+      this.pinch = this.#grip();
+      return;
+    }
     if (event.button === 1 || this.held) {
       this.dragging = { x: event.clientX, y: event.clientY };
       return;
@@ -279,6 +367,15 @@ export class Board {
 
   #move(event) {
     this.pointer = this.#at(event);
+    if (this.fingers.has(event.pointerId)) this.fingers.set(event.pointerId, event);
+    if (this.pinch) {
+      const { x, y, apart } = this.pinch;
+      this.pinch = this.#grip();
+      this.view.x += this.pinch.x - x;
+      this.view.y += this.pinch.y - y;
+      this.zoom(this.pinch.apart / apart, this.pinch.x, this.pinch.y);
+      return;
+    }
     if (this.dragging) {
       const dense = window.devicePixelRatio || 1;
       this.view.x += (event.clientX - this.dragging.x) * dense;
@@ -293,7 +390,27 @@ export class Board {
     this.draw();
   }
 
-  #up() {
+  // Where two fingers hold the picture, and how far they are apart, in pixels of the canvas.
+  #grip() {
+    const dense = window.devicePixelRatio || 1;
+    const [one, other] = [...this.fingers.values()].map((event) => ({ x: event.offsetX * dense, y: event.offsetY * dense }));
+    return { x: (one.x + other.x) / 2, y: (one.y + other.y) / 2, apart: Math.max(1, Math.hypot(one.x - other.x, one.y - other.y)) };
+  }
+
+  // What the first finger began to paint was no stroke.
+  #giveUpStroke() {
+    this.dragging = this.wiping = null;
+    if (!this.stroke) return;
+    this.stroke = null;
+    this.#put(this.past.pop());
+  }
+
+  #up(event) {
+    this.fingers.delete(event.pointerId);
+    if (this.pinch) {
+      if (this.fingers.size < 2) this.pinch = null;
+      return;
+    }
     this.dragging = this.wiping = null;
     if (!this.stroke) return;
     this.stroke = null;
@@ -353,6 +470,34 @@ function sheet(width, height) {
   canvas.height = height;
   canvas.getContext("2d", { willReadFrequently: true });
   return canvas;
+}
+
+// A picture that has grown to its sides, mirrored at its edges.
+function grown(bitmap, [left, top, right, bottom]) {
+  if (!(left || top || right || bottom)) return bitmap;
+  const { width, height } = bitmap;
+  const whole = sheet(width + left + right, height + top + bottom);
+  const pen = whole.getContext("2d");
+  for (let row = -Math.ceil(top / height); row <= Math.ceil(bottom / height); row++) {
+    for (let column = -Math.ceil(left / width); column <= Math.ceil(right / width); column++) {
+      const [flipX, flipY] = [column % 2 ? -1 : 1, row % 2 ? -1 : 1];
+      const x = left + (column + (flipX < 0 ? 1 : 0)) * width;
+      const y = top + (row + (flipY < 0 ? 1 : 0)) * height;
+      pen.setTransform(flipX, 0, 0, flipY, x, y);
+      pen.drawImage(bitmap, 0, 0);
+    }
+  }
+  return whole;
+}
+
+// A mask on a sheet of another size, moved to the right and down.
+function shifted(alpha, width, height, toWidth, toHeight, [right, down]) {
+  const moved = new Uint8ClampedArray(toWidth * toHeight);
+  for (let y = Math.max(0, -down); y < Math.min(height, toHeight - down); y++) {
+    const [from, to] = [Math.max(0, -right), Math.min(width, toWidth - right)];
+    moved.set(alpha.subarray(y * width + from, y * width + to), (y + down) * toWidth + from + right);
+  }
+  return moved;
 }
 
 // The largest (or smallest) value within `radius`, along rows and then along columns.

@@ -3,13 +3,19 @@
 import { blobOf, button, el, isTyping, parseJSON } from "./dom.js";
 import { say, tell } from "./desk.js";
 import { wholeTile } from "./film.js";
+import { Mix } from "./mix.js";
+import { Only } from "./only.js";
+
+const NO_MIX = { method: "conditioning", styles: [] };
 
 export class Branching {
-  // `timeline` is the root element, `open(artwork, stop)` shows a timeline at a stop,
-  // `onBegin` hears that a branch is thought of.
-  constructor({ timeline, film, server, samplers, open, onBegin }) {
-    Object.assign(this, { timeline, film, server, samplers, open, onBegin });
+  // `timeline` is the root element, `told` has the samplers and the palette, `open(artwork, stop)` shows a timeline at
+  // a stop, `onBegin` hears that a branch is thought of.
+  constructor({ timeline, film, server, told, open, onBegin }) {
+    Object.assign(this, { timeline, film, server, samplers: told.samplers, open, onBegin });
     this.panel = timeline.querySelector(".timeline-branch");
+    this.mix = new Mix(told, () => this.#mixed(), { alone: true });
+    this.only = new Only(film, () => this.moved());
     this.#build();
     document.addEventListener("keydown", (event) => this.#press(event));
   }
@@ -46,6 +52,9 @@ export class Branching {
     const samplers = this.samplers.includes(own) ? this.samplers : [own, ...this.samplers];
     this.fields.sampler.replaceChildren(...samplers.map((name) => el("option", { value: name }, name)));
     for (const [name, field] of Object.entries(this.fields)) field.value = String(recipe[name]);
+    this.mix.load(recipe.mix ?? NO_MIX);
+    this.styles.open = Boolean(recipe.mix);
+    this.only.load(null);
     this.#complain({});
     this.panel.hidden = false;
     this.timeline.dataset.branching = "";
@@ -56,6 +65,7 @@ export class Branching {
 
   close() {
     this.panel.hidden = true;
+    this.only.rest(true);
     delete this.timeline.dataset.branching;
   }
 
@@ -63,12 +73,26 @@ export class Branching {
   moved() {
     if (!this.told || this.panel.hidden || this.source) return;
     this.step = Math.min(this.film.stop, this.told.count - 1);
-    this.promise.textContent = promiseOf(this.step, this.told.count, this.#changes());
+    this.promise.textContent = promiseOf(this.step, this.told.count, { changed: this.#isChanged, inPart: this.only.isOn });
   }
 
-  #changes() {
+  get #isChanged() {
     const { recipe } = this.told;
-    return Object.entries(this.fields).filter(([name, field]) => field.value.trim() !== String(recipe[name])).map(([name]) => name);
+    return this.#isRemixed || Object.entries(this.fields).some(([name, field]) => field.value.trim() !== String(recipe[name]));
+  }
+
+  get #isRemixed() {
+    return JSON.stringify(this.mix.told) !== JSON.stringify(this.mix.alike(this.told.recipe.mix ?? NO_MIX));
+  }
+
+  // What styles there are is said on the fold they lie in.
+  #mixed() {
+    if (!this.styles) return;
+    const { styles } = this.mix;
+    this.styles.toggleAttribute("data-many", styles.length > 1);
+    this.styles.toggleAttribute("data-any", styles.length > 0);
+    this.stylesNow.textContent = styles.length ? styles.map(({ name }) => name).join(", ") : "none";
+    this.moved();
   }
 
   #build() {
@@ -88,9 +112,11 @@ export class Branching {
     const draw = el("button.branch-draw", { type: "button", onclick: () => {
       seed.value = "-1";
       this.moved();
-    } }, "Draw a new one");
-    const seedField = field("seed", "Seed of the remaining noise", seed);
+    } }, "Draw one");
+    const seedField = field("seed", "Seed of the noise to come", seed);
     seedField.append(draw);
+    this.stylesNow = el("span.branch-styles-now");
+    this.styles = el("details.branch-styles", {}, el("summary", {}, "Styles ", this.stylesNow), this.mix.root, this.mix.palette, this.mix.methods);
     this.promise = el("p.branch-promise", { "aria-live": "polite" });
     this.sentence = el("p.complaint", { role: "alert", id: "branch-complaint" });
     this.go = el("button.accent.branch-paint", { type: "submit" }, "Paint branch");
@@ -106,8 +132,10 @@ export class Branching {
       el("fieldset.branch-fields", {},
         field("prompt", "Prompt", prompt),
         field("negative_prompt", "Negative prompt", negative_prompt),
+        this.styles,
         el("div.branch-row", {}, field("sampler", "Sampler", sampler), field("guidance_scale", "Guidance", guidance_scale)),
         seedField,
+        this.only.root,
         this.sentence,
         el("div.branch-actions", {}, this.go, back)),
       el("div.branch-watch", {}, this.progress, this.status, stop),
@@ -149,17 +177,21 @@ export class Branching {
     }
     const wrong = this.fields[field];
     if (!sentence) return;
+    if (field === "mix") this.styles.open = true;
     // The sentence stands where she is looking: under its field, or above the button.
-    (wrong?.closest(".branch-row") ?? wrong?.closest(".branch-field") ?? this.fields.seed.closest(".branch-field")).after(this.sentence);
+    const place = field === "mix" ? this.styles : wrong?.closest(".branch-row") ?? wrong?.closest(".branch-field") ?? this.only.root;
+    place.after(this.sentence);
     this.sentence.scrollIntoView({ block: "nearest" });
     wrong?.focus({ preventScroll: true });
   }
 
   async paint() {
     if (this.source || this.go.disabled) return;
-    const typed = Object.fromEntries(Object.entries(this.fields).map(([name, field]) => [name, field.value]));
+    const asked = Object.fromEntries(Object.entries(this.fields).map(([name, field]) => [name, field.value]));
+    if (this.#isRemixed) asked.mix = this.mix.styles.length ? this.mix.told : null;
+    if (this.only.isOn) asked.mask = this.only.told;
     this.go.disabled = true;
-    const answer = await this.server.branch({ artwork: this.told.artwork, step: this.step, ...typed });
+    const answer = await this.server.branch({ artwork: this.told.artwork, step: this.step, ...asked });
     this.go.disabled = false;
     this.#complain(answer);
     if (answer.field === "artist") tell("who", null);
@@ -175,6 +207,7 @@ export class Branching {
     this.progress.value = 0;
     this.status.textContent = "Waiting for the brush…";
     this.timeline.dataset.painting = "";
+    this.only.rest(true);
     this.film.screen.scrollIntoView({ block: "nearest" });
     this.timeline.querySelector(".timeline-strip").focus({ preventScroll: true });
     // One after the other: a preview is decoded before the next news is heard.
@@ -236,11 +269,14 @@ export class Branching {
   // Back to the picture it would have left, with everything that was typed.
   async #giveUp(parent, sentence) {
     const typed = Object.entries(this.fields).map(([name, field]) => [name, field.value]);
+    const [mix, mask] = [this.mix.told, this.only.told];
     const { step } = this;
     this.#unfollow();
     await this.open(parent, step);
     this.begin();
     for (const [name, value] of typed) this.fields[name].value = value;
+    this.mix.load(mix);
+    this.only.load(mask);
     this.moved();
     this.#complain({ sentence });
   }
@@ -257,12 +293,12 @@ export class Branching {
   }
 }
 
-function promiseOf(step, count, changes) {
+function promiseOf(step, count, { changed, inPart }) {
   const rest = count - step;
   const anew = rest === 1 ? "1 step is painted anew" : `${rest} steps are painted anew`;
   const kept = step === 0 ? "The first noise stays as it is" : step === 1 ? "Step 1 stays as it is" : `Steps 1 to ${step} stay as they are`;
-  const same = changes.length === 0 ? " Nothing is changed yet: the same picture would come again." : "";
-  return `${kept}; ${anew}.${same}`;
+  const same = changed ? "" : " Nothing is changed yet: the same picture would come again.";
+  return `${kept}; ${anew}${inPart ? ", where you paint" : ""}.${same}`;
 }
 
 function wordsFor(job, kept) {

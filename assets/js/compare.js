@@ -162,9 +162,13 @@ function names(...recipes) {
   const prompts = recipes.map(({ prompt }) => prompt || "Without a prompt");
   if (prompts[0] !== prompts[1]) return prompts;
   const traits = recipes.map((recipe) => [recipe.sampler, `${recipe.num_inference_steps} steps`, `guidance ${recipe.guidance_scale}`,
-    `seed ${recipe.seed}`]);
+    `seed ${recipe.seed}`, stylesOf(recipe), recipe.branch?.mask ? "a part only" : "all of it"]);
   const unlike = traits[0].map((trait, index) => trait !== traits[1][index]);
   return unlike.includes(true) ? traits.map((own) => own.filter((_, index) => unlike[index]).join(" · ")) : prompts;
+}
+
+function stylesOf({ mix }) {
+  return mix ? mix.styles.map(({ name, weight }) => `${name} ${Number(weight)}`).join(", ") : "no style";
 }
 
 // For each step of one run the step of the other that is nearest in noise; where two are (Heun looks twice at

@@ -65,7 +65,9 @@ export class Curves {
     this.top = el("span.curves-top", { "aria-hidden": "true" });
     this.bottom = el("span.curves-bottom", { "aria-hidden": "true" });
     this.words = el("p.curves-words");
-    this.panel = el("div.curves-panel", {}, this.canvas, this.veil, this.mark, this.top, this.bottom);
+    this.flag = el("button.curves-flag", { type: "button", hidden: true, title: "Back to the marked step (M takes the mark away there)",
+      onclick: () => this.onGo(this.marked), onpointerdown: (event) => event.stopPropagation() });
+    this.panel = el("div.curves-panel", {}, this.canvas, this.veil, this.mark, this.flag, this.top, this.bottom);
     this.values = new Map();
     const names = Object.entries(CURVES).map(([key, curve]) => this.#choice(key, curve));
     if (this.trained) names.push(this.#choice("trained", { name: "Training", symbol: "t" }));
@@ -82,6 +84,7 @@ export class Curves {
     this.steps = told?.steps.length ? told.steps : null;
     this.count = told?.count ?? 0; // more than there are steps while they are still coming
     this.points = null;
+    if (!told) this.marked = null;
     this.mark.hidden = this.veil.hidden = !this.steps;
     this.#draw();
   }
@@ -99,6 +102,22 @@ export class Curves {
     this.veil.style.transform = `translateX(${this.#stopX(stop)}px)`;
   }
 
+  // One step can be marked, to be found again: with a click, or with M where the scrubber stands.
+  #flag(stop) {
+    this.marked = stop;
+    this.#showFlag();
+  }
+
+  #showFlag() {
+    const { flag, marked, count, steps } = this;
+    flag.hidden = !steps || (marked ?? null) === null;
+    if (flag.hidden) return;
+    const x = this.#stopX(marked);
+    flag.textContent = marked < count ? `Step ${marked + 1}` : "Finished";
+    flag.toggleAttribute("data-leftwards", x > this.width - 70);
+    flag.style.transform = `translateX(${x}px)`;
+  }
+
   // Folds the curves away from the timeline `root`, to leave the whole wall to the picture, and back (key C).
   button(root) {
     const fold = button("Curves", "curve", () => turn(root.dataset.curves !== "off"), { bare: true });
@@ -110,8 +129,11 @@ export class Curves {
     };
     turn(localStorage.getItem(FOLDED) === "yes");
     document.addEventListener("keydown", (event) => {
-      if (event.key.toLowerCase() !== "c" || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (root.offsetParent && !isTyping(event.target) && !document.querySelector("dialog[open]")) fold.click();
+      const key = event.key.toLowerCase();
+      if (!["c", "m"].includes(key) || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (!root.offsetParent || isTyping(event.target) || document.querySelector("dialog[open]")) return;
+      if (key === "c") fold.click();
+      else if (this.steps) this.#flag(this.marked === this.stop ? null : this.stop);
     });
     return fold;
   }
@@ -167,6 +189,7 @@ export class Curves {
     if (this.chosen === "trained") this.#drawTrained(context, width, height);
     else this.#drawSteps(context, width, height);
     this.move(this.stop);
+    this.#showFlag();
   }
 
   #drawNothing() {
@@ -221,6 +244,8 @@ export class Curves {
   }
 
   #listen() {
+    const CLICK_PX = 4; // what moves further is a drag
+    let begun = 0;
     const follow = (event) => {
       const { left, width } = this.panel.getBoundingClientRect();
       const x = event.clientX - left;
@@ -235,11 +260,15 @@ export class Curves {
       if (event.button !== 0 || !this.steps) return;
       this.panel.setPointerCapture(event.pointerId);
       this.dragging = true;
+      begun = event.clientX;
       follow(event);
     });
     this.panel.addEventListener("pointermove", (event) => this.dragging && follow(event));
     for (const end of ["pointerup", "pointercancel"]) {
-      this.panel.addEventListener(end, () => { this.dragging = false; });
+      this.panel.addEventListener(end, (event) => {
+        if (this.dragging && end === "pointerup" && Math.abs(event.clientX - begun) < CLICK_PX) this.#flag(this.stop);
+        this.dragging = false;
+      });
     }
   }
 }

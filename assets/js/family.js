@@ -29,7 +29,7 @@ export class Family {
     this.origin.hidden = !member || member.step === null;
     if (this.origin.hidden) return;
     const parent = known.get(member.parent);
-    const from = `A branch from step ${member.step + 1} of `;
+    const from = `A branch${member.recipe.branch.mask ? ", of a part only," : ""} from step ${member.step + 1} of `;
     this.origin.replaceChildren(from, parent
       ? el("button.family-parent", { type: "button", onclick: () => this.open(parent.id, member.step) }, titleOf(parent))
       : "a picture that is not here any more");
@@ -55,7 +55,7 @@ export class Family {
 
   #leaf(member) {
     const here = member.id === this.artwork;
-    const left = member.step === null ? "the first of them" : `from step ${member.step + 1}`;
+    const left = member.step === null ? "the first of them" : `from step ${member.step + 1}${member.recipe.branch.mask ? ", a part only" : ""}`;
     return el("button.family-member", {
       type: "button",
       "data-id": member.id,

@@ -1,8 +1,10 @@
 // The form of the inpainting tab: what should be in the hole, and how it is painted.
 
-import { el } from "./dom.js";
+import { el, onShown } from "./dom.js";
 import { tell } from "./desk.js";
 
+const SIDES = ["left", "top", "right", "bottom"];
+const ARROWS = "←↑→↓";
 const HOLES = [
   ["original", "Picture", "What is there now shines through at low strength"],
   ["blur", "Blur", "The surroundings run into the hole"],
@@ -11,8 +13,11 @@ const HOLES = [
 ];
 
 export class FillForm {
-  constructor(form, told) {
+  // `mixes()` tells the mixes that the artist has kept.
+  constructor(form, told, mixes) {
     this.form = form;
+    this.mixes = mixes;
+    this.kept = [];
     const { defaults, samplers, feather_px: feather } = told;
     this.fields = {
       prompt: el("textarea", { id: "fill-prompt", rows: 3, placeholder: "What should be there?" }),
@@ -25,6 +30,11 @@ export class FillForm {
       seed: el("input", { id: "fill-seed", inputmode: "numeric", value: "-1" }),
       sampler: el("select", { id: "fill-sampler" }, ...samplers.map((name) => el("option", { value: name }, name))),
       hole: el("select", { id: "fill-hole" }, ...HOLES.map(([value, name, title]) => el("option", { value, title }, name))),
+      style: el("select", { id: "fill-style" }, el("option", { value: "" }, "As in words"),
+        el("optgroup", { label: "Palette" }, ...told.styles.map((name) => el("option", { value: `palette ${name}` }, name)))),
+      ...Object.fromEntries(SIDES.map((side) => [side, el("input", {
+        id: `fill-${side}`, type: "number", min: 0, max: told.most_px, step: 8, value: 0, "aria-label": `Grow to the ${side}, pixels`, "data-side": side,
+      })])),
       paste_back: el("input", { id: "fill-paste_back", type: "checkbox", checked: true }),
     };
     this.fields.sampler.value = defaults.sampler;
@@ -35,21 +45,59 @@ export class FillForm {
     this.fill = el("button.accent.inpaint-fill", { type: "submit" }, "Fill");
     const strength = field("strength", "Strength");
     strength.append(this.strengthWords);
+    const growing = el("fieldset.inpaint-growing", { id: "fill-field-extend" },
+      el("legend", {}, "Let the picture grow, pixels"),
+      ...SIDES.map((side, index) => el("label", {}, el("span", { "aria-hidden": "true" }, ARROWS[index]), this.fields[side])));
+    this.yours = el("optgroup", { label: "Your mixes" });
+    onShown(this.fields.style, () => this.#recallMixes());
     const exact = el("label.inpaint-exact", { for: "fill-paste_back" }, this.fields.paste_back, "Leave everything else untouched");
     this.form.replaceChildren(
       field("prompt", "What should be there"),
       this.complaint,
+      pair(field("style", "Style"), field("hole", "The hole begins from")),
       field("negative_prompt", "Negative prompt"),
       strength,
-      pair(field("feather_px", "Feather, pixels"), field("hole", "The hole begins from")),
-      pair(field("pictures", "Fills"), field("num_inference_steps", "Steps")),
-      pair(field("sampler", "Sampler"), field("guidance_scale", "Guidance")),
-      field("seed", "Seed"),
+      growing,
+      pair(field("feather_px", "Feather, pixels"), field("pictures", "Fills")),
+      pair(field("num_inference_steps", "Steps"), field("guidance_scale", "Guidance")),
+      pair(field("sampler", "Sampler"), field("seed", "Seed")),
       exact,
       el("div.inpaint-foot", {}, this.fill),
     );
     form.addEventListener("input", () => this.#strength());
     this.#strength();
+  }
+
+  // By how many pixels the picture is to grow to the left, top, right and bottom: as typed, and as numbers.
+  get extend() {
+    return SIDES.map((side) => this.fields[side].value);
+  }
+
+  get margins() {
+    return this.extend.map((typed) => Math.min(Math.max(Math.round(Number(typed)) || 0, 0), Number(this.fields.left.max)));
+  }
+
+  set extend(pixels) {
+    SIDES.forEach((side, index) => (this.fields[side].value = String(pixels[index])));
+  }
+
+  // The mix that the fill is painted in, as a recipe tells it; none where the words alone say.
+  get mix() {
+    const [kind, ...rest] = this.fields.style.value.split(" ");
+    if (kind === "palette") return { method: "conditioning", styles: [{ name: rest.join(" "), weight: 1 }] };
+    return this.kept.find((preset) => preset.id === rest[0])?.mix ?? null;
+  }
+
+  async #recallMixes() {
+    const { style } = this.fields;
+    const chosen = this.wanted ?? style.value;
+    this.kept = (await this.mixes()).presets;
+    this.yours.replaceChildren(...this.kept.map(({ id, name }) => el("option", { value: `mix ${id}` }, name)));
+    if (this.kept.length) style.append(this.yours);
+    else this.yours.remove();
+    style.value = chosen;
+    if (style.selectedIndex < 0) style.value = "";
+    this.wanted = null;
   }
 
   get values() {
@@ -61,6 +109,10 @@ export class FillForm {
       const field = this.fields[name];
       if (field?.type === "checkbox") field.checked = value;
       else if (field) field.value = value;
+    }
+    if (values.style && this.fields.style.selectedIndex < 0) {
+      this.wanted = values.style; // one of her mixes, of which the page does not know yet
+      this.fields.style.value = "";
     }
     this.#strength();
   }

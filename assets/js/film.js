@@ -7,6 +7,8 @@ import { calm, drawRoll, lastStop, tilesAt } from "./roll.js";
 const STOPS_PER_SECOND = 6;
 const HOLD_LAST_S = 1.2;
 const FADE_MS = 180;
+const NARROW_PX = 12;
+const CELL_PX = 40;
 let current = null; // the film the keyboard moves: the one last shown or touched
 
 // A tile is {bitmap, x, y, width, height}: a whole bitmap, or one place in a sprite.
@@ -263,11 +265,14 @@ export class Film {
     context.imageSmoothingQuality = "high";
     const stops = this.steps + 1;
     const slot = width / stops;
-    const gap = slot > 10 * ratio ? ratio : 0;
-    for (let stop = 0; stop < stops; stop += 1) {
-      const left = Math.round(stop * slot);
-      const wide = Math.max(1, Math.round((stop + 1) * slot) - left - gap);
-      const tile = stop <= this.last ? tilesAt(this, stop)[this.cellsAreNoisy ? 1 : 0] : null;
+    // On a long way a cell stands for several stops: slivers of pictures are none.
+    const many = slot < NARROW_PX * ratio ? Math.ceil(CELL_PX * ratio / slot) : 1;
+    for (let first = 0; first < stops; first += many) {
+      const after = Math.min(stops, first + many);
+      const stop = Math.min(this.last, after === stops ? stops - 1 : first + Math.floor(many / 2));
+      const left = Math.round(first * slot);
+      const wide = Math.max(1, Math.round(after * slot) - left - ratio);
+      const tile = first <= this.last ? tilesAt(this, stop)[this.cellsAreNoisy ? 1 : 0] : null;
       if (!tile) {
         context.fillStyle = "rgba(239, 232, 220, 0.05)";
         context.fillRect(left, 0, wide, height);
@@ -304,17 +309,21 @@ export class Film {
     new ResizeObserver(() => this.#changed()).observe(this.strip);
     this.#dragOver(this.strip, () => this.strip.getBoundingClientRect());
     this.#dragOver(this.canvas, () => this.canvas.getBoundingClientRect());
-    for (const target of [this.strip, this.canvas]) {
-      let rolled = 0;
-      target.addEventListener("wheel", (event) => {
-        if (this.last === 0) return;
-        event.preventDefault();
-        rolled += Math.abs(event.deltaY) > Math.abs(event.deltaX) ? event.deltaY : event.deltaX;
-        const whole = Math.trunc(rolled / 40);
-        rolled -= whole * 40;
-        if (whole !== 0) this.go(this.stop + whole);
-      }, { passive: false });
-    }
+    this.rollOver(this.strip);
+    this.rollOver(this.canvas);
+  }
+
+  // The wheel over `target` goes along the film.
+  rollOver(target) {
+    let rolled = 0;
+    target.addEventListener("wheel", (event) => {
+      if (this.last === 0) return;
+      event.preventDefault();
+      rolled += Math.abs(event.deltaY) > Math.abs(event.deltaX) ? event.deltaY : event.deltaX;
+      const whole = Math.trunc(rolled / 40);
+      rolled -= whole * 40;
+      if (whole !== 0) this.go(this.stop + whole);
+    }, { passive: false });
   }
 
   #dragOver(target, rectangle) {

@@ -1,6 +1,7 @@
 // The formula behind what is seen, one click away, with the numbers of the very step that is shown.
 
 import { el } from "./dom.js";
+import { decidedBy } from "./lineage.js";
 
 const MATH = "http://www.w3.org/1998/Math/MathML";
 
@@ -24,7 +25,7 @@ export class Formula {
   #write() {
     if (!this.place.open || !this.now) return;
     const { way, step, next, recipe } = this.now;
-    const lines = way === "there" ? forward(step) : step ? reverse(step, next, recipe, this.prediction) : finished();
+    const lines = way === "there" ? forward(step) : step ? reverse(step, next, decidedBy(recipe, step.step), this.prediction) : finished();
     this.lines.replaceChildren(...lines.flatMap(([words, ...formulas]) => [
       el("p", {}, words), ...formulas.map((formula) => math("math", formula, { display: "block" })),
     ]));

@@ -5,6 +5,7 @@ import { blobOf, button, el, isTyping, parseJSON } from "./dom.js";
 import { hear, openTimeline, say, tell } from "./desk.js";
 import { FillForm } from "./fillform.js";
 import { downloadLink } from "./wall.js";
+import { Weaving } from "./weaving.js";
 
 const REMEMBERED = "atelier.inpaint";
 const FOLLOWED = "atelier.group.inpaint";
@@ -30,7 +31,8 @@ class Inpainting {
     this.board.wiped = (at) => {
       this.slider.value = String(at);
     };
-    this.form = new FillForm(root.querySelector(".inpaint-form"), told);
+    this.weaving = new Weaving(this.board, { image: (job) => imageOf(job), changed: () => this.#show("weaving") });
+    this.form = new FillForm(root.querySelector(".inpaint-form"), told, () => server.list_presets({}));
     this.#build();
     this.#listen();
     this.#recall();
@@ -59,7 +61,7 @@ class Inpainting {
       act("Shrink", "Let the mask shrink by 4 pixels", () => this.board.grow(-4)),
       act("Clear", "Take the whole mask away", () => this.board.clear()),
       act("Fit", "See the whole picture (0)", () => this.board.fit()),
-      act("Another picture", "Put this one away", () => this.#putAway()),
+      el("span.inpaint-away", {}, act("Another picture", "Put this one away", () => this.#putAway())),
     );
     this.slider = el("input.inpaint-wipe", { type: "range", min: 0, max: 1, step: 0.002, value: 0, "aria-label": "Before and after" });
     this.slider.addEventListener("input", () => {
@@ -83,7 +85,10 @@ class Inpainting {
       event.preventDefault();
       this.paint();
     });
-    this.form.form.addEventListener("input", () => this.#remember());
+    this.form.form.addEventListener("input", (event) => {
+      if (event.target.dataset.side) this.#grow();
+      this.#remember();
+    });
     const over = this.root.querySelector(".inpaint-easel");
     over.addEventListener("dragover", (event) => event.preventDefault());
     over.addEventListener("drop", (event) => {
@@ -105,6 +110,10 @@ class Inpainting {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       this.paint();
+      return;
+    }
+    if (event.key === "Escape" && this.weaving.isOn) {
+      this.#leaveWeaving();
       return;
     }
     if (event.key === "Escape" && this.#running) {
@@ -189,8 +198,10 @@ class Inpainting {
     this.form.complain({ sentence: error.message, field: "image" });
   }
 
-  async #open(source, mask = null) {
-    this.board.open(await pictureAt(`/sources/${source.source}/view.webp`));
+  async #open(source, mask = null, extend = [0, 0, 0, 0]) {
+    const bitmap = await pictureAt(`/sources/${source.source}/view.webp`);
+    this.form.extend = extend;
+    this.board.open(bitmap, this.#margins(source, bitmap));
     this.#showSize();
     this.source?.close();
     this.jobs.clear();
@@ -200,6 +211,15 @@ class Inpainting {
     if (mask) await this.board.recall(mask);
     this.#show("mask");
     this.#remember();
+  }
+
+  // The picture grows on the board as it is typed; the board may show it smaller than it is.
+  #margins(source, bitmap) {
+    return this.form.margins.map((side) => Math.round((side * bitmap.width) / source.width));
+  }
+
+  #grow() {
+    if (this.kept.source && this.board.picture) this.board.extend(this.#margins(this.kept.source, this.board.picture));
   }
 
   #putAway() {
@@ -214,12 +234,14 @@ class Inpainting {
   async paint() {
     this.form.complain({});
     if (!this.kept.source) return this.form.complain({ sentence: "Bring a picture first.", field: "image" });
-    if (this.#running) return undefined;
-    if (this.board.isEmpty) return this.form.complain({ sentence: "Paint over what should change first.", field: "mask" });
+    if (this.#running || this.weaving.isOn) return undefined;
+    const bare = this.board.isEmpty;
+    if (bare && this.form.margins.every((side) => side === 0)) return this.form.complain({ sentence: "Paint over what should change first.", field: "mask" });
     this.form.fill.disabled = true;
     try {
-      const mask = await this.#send("/sources", await this.board.file());
-      const answer = await this.server.fill({ ...this.form.values, image: this.kept.source.source, mask: mask.source });
+      const mask = bare ? null : (await this.#send("/sources", await this.board.file())).source;
+      const { mix, extend } = this.form;
+      const answer = await this.server.fill({ ...this.form.values, image: this.kept.source.source, mask, mix, extend });
       if (answer.sentence) this.form.complain(answer);
       else this.follow(answer.group, answer.region);
     } catch (error) {
@@ -279,9 +301,8 @@ class Inpainting {
   }
 
   async #showFill(job) {
-    if (job.image === undefined) job.image = pictureAt(`/artworks/${job.artwork}.png`);
-    const bitmap = await job.image;
-    if (job.id !== this.chosen || this.board.after === bitmap) return;
+    const bitmap = await imageOf(job);
+    if (this.weaving.isOn || job.id !== this.chosen || this.board.after === bitmap) return;
     this.board.preview = null;
     this.board.after = bitmap;
     this.board.wipe = Number(this.slider.value);
@@ -291,6 +312,10 @@ class Inpainting {
   }
 
   #choose(job) {
+    if (this.weaving.isOn) {
+      if (job.artwork && job.id !== this.weaving.under.id) this.weaving.begin(this.weaving.under, job);
+      return;
+    }
     this.chosen = job.id;
     if (job.artwork) this.#showFill(job);
     else if (job.preview) this.#showPreview(job);
@@ -302,13 +327,14 @@ class Inpainting {
     this.jobs.clear();
     this.kept.group = null;
     this.board.after = this.board.preview = null;
+    this.#grow();
     this.board.draw();
     this.#show("mask");
     this.#remember();
   }
 
   async #goOnFrom(job) {
-    const before = { source: this.kept.source, mask: this.board.remembered() };
+    const before = { source: this.kept.source, mask: this.board.remembered(), extend: this.form.extend };
     try {
       const next = await this.#send(`/sources/from/${job.artwork}`);
       this.kept.history = [...this.kept.history, before].slice(-12);
@@ -319,10 +345,34 @@ class Inpainting {
     }
   }
 
+  // Two fills are brushed into one, which is kept, and painted on from.
+
+  #leaveWeaving() {
+    const { under } = this.weaving;
+    this.weaving.end();
+    this.board.after = null;
+    this.#showFill(under);
+  }
+
+  async #keepWoven() {
+    const { under, over } = this.weaving;
+    try {
+      const mask = await this.#send("/sources", await this.board.file());
+      const answer = await this.server.brush_together({ under: under.artwork, over: over.artwork, mask: mask.source });
+      if (answer.sentence) return this.form.complain(answer);
+      this.weaving.end();
+      tell("painted", { id: answer.artwork, recipe: {} });
+      await this.#goOnFrom(answer);
+    } catch (error) {
+      this.#refuse(error);
+    }
+    return undefined;
+  }
+
   async #takeBack() {
     const before = this.kept.history.at(-1);
     this.kept.history = this.kept.history.slice(0, -1);
-    await this.#open(before.source, before.mask);
+    await this.#open(before.source, before.mask, before.extend);
   }
 
   #describe() {
@@ -330,23 +380,33 @@ class Inpainting {
     const job = this.jobs.get(this.chosen);
     const running = this.#running;
     this.root.dataset.state = running ? "running" : "rest";
-    this.status.textContent = job ? wordsFor(job) : this.root.dataset.view === "mask" ? "Paint over what should change." : "";
+    const woven = this.weaving.isOn;
+    const shown = woven ? this.weaving.over : job;
+    const other = jobs.find((one) => one.artwork && one.id !== job?.id);
+    this.status.textContent = woven ? "Paint where the other fill should show." : job ? wordsFor(job) : this.root.dataset.view === "mask" ? "Paint over what should change." : "";
     this.fills.hidden = jobs.length < 2;
     this.fills.replaceChildren(...(jobs.length < 2 ? [] : jobs.map((one) => {
-      const thumb = el("button.inpaint-thumb", { type: "button", "aria-pressed": String(one.id === this.chosen), "aria-label": `Fill ${one.index + 1}`, onclick: () => this.#choose(one) });
+      const thumb = el("button.inpaint-thumb", { type: "button", "aria-pressed": String(one.id === shown?.id), "aria-label": `Fill ${one.index + 1}`, onclick: () => this.#choose(one) });
       if (one.preview) thumb.append(el("img", { src: one.preview, alt: "" }));
       return thumb;
     })));
-    const now = JSON.stringify([this.root.dataset.view, job?.id, job?.state, job?.artwork, job?.timeline_ready, running, this.kept.history.length]);
+    const now = JSON.stringify([this.root.dataset.view, job?.id, job?.state, job?.artwork, job?.timeline_ready, running, this.kept.history.length, other?.id, woven]);
     if (now === this.offered) return;
     this.offered = now;
     const offers = [];
+    if (woven) {
+      offers.push(button("Leave it", "close", () => this.#leaveWeaving()),
+        el("button.accent", { type: "button", onclick: () => this.#keepWoven() }, "Keep both as one"));
+      this.actions.replaceChildren(...offers);
+      return;
+    }
     if (running) {
       const stop = button("Cancel", "close", () => this.cancel(), { className: "quiet.cancel" });
       stop.append(el("kbd", {}, "Esc"));
       offers.push(stop);
     } else if (job) offers.push(button("Back to the mask", "reuse", () => this.#backToMask()));
     else if (this.kept.history.length && this.root.dataset.view === "mask") offers.push(button("Take the last fill back", "reuse", () => this.#takeBack()));
+    if (job?.artwork && other && !running) offers.push(button("Brush another in", "lerp", () => this.weaving.begin(job, other)));
     if (job?.artwork) {
       const timeline = button("Open timeline", "film", () => openTimeline(job.artwork));
       timeline.disabled = !job.timeline_ready;
@@ -364,6 +424,7 @@ class Inpainting {
   // What is on the desk outlives a reload: the picture, the mask, the form, and what is being painted.
 
   #changed() {
+    if (this.weaving.isOn) return; // this mask is not the picture's
     clearTimeout(this.soon);
     this.soon = setTimeout(() => this.#remember(), 250);
   }
@@ -371,7 +432,7 @@ class Inpainting {
   #remember() {
     clearTimeout(this.soon);
     this.kept.form = this.form.values;
-    if (this.kept.source && this.board.mask) this.kept.mask = this.board.remembered();
+    if (this.kept.source && this.board.mask && !this.weaving.isOn) this.kept.mask = this.board.remembered();
     // The first tab's stage leaves alone what another tab follows, which it knows by this name.
     if (this.kept.group) localStorage.setItem(FOLLOWED, this.kept.group);
     else localStorage.removeItem(FOLLOWED);
@@ -396,7 +457,7 @@ class Inpainting {
     const { group, region } = kept;
     try {
       this.kept.history = kept.history ?? [];
-      await this.#open(kept.source, kept.mask);
+      await this.#open(kept.source, kept.mask, this.form.extend);
     } catch {
       this.#putAway();
       return;
@@ -413,6 +474,12 @@ async function pictureAt(url) {
   return createImageBitmap(await answer.blob());
 }
 
+// The picture of a fill that is done.
+function imageOf(job) {
+  job.image ??= pictureAt(`/artworks/${job.artwork}.png`);
+  return job.image;
+}
+
 function wordsFor(job) {
   switch (job.state) {
     case "queued":
@@ -424,6 +491,6 @@ function wordsFor(job) {
     case "cancelled":
       return "Cancelled";
     default:
-      return "Finished. Drag across the picture to compare.";
+      return "Finished. Drag across it to compare.";
   }
 }

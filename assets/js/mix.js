@@ -16,14 +16,21 @@ const METHODS = [
 const EVEN = 50;
 
 export class Mix {
-  // `onChange` hears of every change that an artist makes or a preset brings.
-  constructor({ palette, most }, onChange) {
+  // `onChange` hears of every change that an artist makes or a preset brings. One that is `alone` is not the mix of
+  // the desk: nobody draws when and where its styles paint.
+  constructor({ palette, most }, onChange, { alone = false } = {}) {
     this.swatches = palette;
     this.most = most;
     this.onChange = onChange;
     this.method = "conditioning";
     this.styles = [];
+    this.alone = alone;
     this.#build();
+    if (!alone) this.#hearOfPanels();
+    this.#draw();
+  }
+
+  #hearOfPanels() {
     hear("curve", ({ name, curve }) => {
       const style = this.styles.find((one) => one.name === name);
       if (!style) return;
@@ -37,7 +44,6 @@ export class Mix {
       this.#draw();
       this.onChange();
     });
-    this.#draw();
   }
 
   // What a recipe says of the mix.
@@ -169,7 +175,7 @@ export class Mix {
     });
     return el("div.portion", { "data-name": name, style: `--ink: ${colour}`, "data-picked": name === this.picked ? "" : null,
       "data-region": style.region ? "" : null },
-      el("button.portion-name", { type: "button", title: `Say when and where ${name} paints`, "aria-pressed": String(name === this.picked),
+      el("button.portion-name", { type: "button", title: this.alone ? null : `Say when and where ${name} paints`, "aria-pressed": String(name === this.picked),
         onclick: () => this.pick(name) }, name),
       weight,
       el("output.portion-share"),
@@ -186,7 +192,7 @@ export class Mix {
     }
     this.bar.replaceChildren(...this.styles.filter(({ weight }) => weight > 0)
       .map((style) => el("span", { style: `flex-grow: ${share(style)}; background: ${style.colour}` })));
-    tell("mixed", { styles: this.styles, picked: this.picked });
+    if (!this.alone) tell("mixed", { styles: this.styles, picked: this.picked });
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 import { INKS } from "./inks.js";
+import { decidedBy } from "./lineage.js";
 
 const WAYS = { conditioning: "words blended", slerp: "words turned", prediction: "strokes blended" };
 
@@ -23,12 +24,12 @@ export class Pulls {
     if (!mix) return;
     const { steps, count } = told;
     const known = steps.some((step) => step.contributions);
-    const felt = mix.styles.filter((style) => style.weight !== 0);
-    this.rows = felt.map((style) => ({
-      name: style.name,
-      ink: INKS[mix.styles.indexOf(style) % INKS.length],
-      values: known ? steps.map((step) => step.contributions?.[style.name] ?? 0) : sharesOf(style, felt, count),
-    }));
+    this.rows = mix.styles.map(({ name, weight }, index) => ({
+      name,
+      weight,
+      ink: INKS[index % INKS.length],
+      values: known ? steps.map((step) => step.contributions?.[name] ?? 0) : sharesOf(name, told.recipe, count),
+    })).filter(({ weight }) => weight !== 0);
     this.highest = Math.max(1e-9, ...this.rows.flatMap(({ values }) => values));
     this.isShare = !known;
     this.count = count;
@@ -95,12 +96,15 @@ export class Pulls {
   }
 }
 
-// What was asked of a style at each step, as pipelines/style_blending.py shares it.
-function sharesOf(style, felt, count) {
+// What was asked of a style at each step, as pipelines/style_blending.py shares it; before a branch left, that was
+// for the picture it left to say.
+function sharesOf(name, recipe, count) {
   return Array.from({ length: count }, (_, step) => {
     const share = step / Math.max(1, count - 1);
-    const whole = felt.reduce((sum, one) => sum + Math.max(0, weightAt(one, share)), 0);
-    return whole ? weightAt(style, share) / whole : 0;
+    const styles = decidedBy(recipe, step).mix?.styles ?? [];
+    const own = styles.find((style) => style.name === name);
+    const whole = styles.reduce((sum, style) => sum + Math.max(0, weightAt(style, share)), 0);
+    return own && whole ? weightAt(own, share) / whole : 0;
   });
 }
 

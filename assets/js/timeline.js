@@ -13,6 +13,7 @@ import { Film } from "./film.js";
 import { Formula } from "./formula.js";
 import { Keeping } from "./keeping.js";
 import { Layers } from "./layers.js";
+import { Outline } from "./outline.js";
 import { activeGroup, Live } from "./live.js";
 import { Pulls } from "./pulls.js";
 import { Readout } from "./readout.js";
@@ -42,9 +43,13 @@ class Timeline {
       onPlay: (playing) => this.transport?.playing(playing),
     });
     this.curves = new Curves(this.part("curves"), told.schedule, (stop) => this.film.go(stop));
+    this.film.rollOver(this.part("curves"));
     const open = (artwork, stop) => this.open(artwork, stop);
-    this.branching = new Branching({ timeline: root, film: this.film, server, samplers: told.samplers, open,
-      onBegin: () => this.compare.leave() });
+    this.branching = new Branching({ timeline: root, film: this.film, server, told, open,
+      onBegin: () => {
+        this.compare.leave();
+        this.ensemble.leave();
+      } });
     this.family = new Family({ origin: this.part("origin"), tree: this.part("family"), server, open, compare: (artwork) => this.#compare(artwork) });
     this.compare = new Compare(this.film, { place: this.part("ways"), onTurn: (on) => {
       root.toggleAttribute("data-comparing", on);
@@ -52,6 +57,7 @@ class Timeline {
     } });
     this.choosing = new Choosing(root, this.part("choose").querySelector("h3"), this.compare);
     this.layers = new Layers({ film: this.film, place: this.part("heat"), prompt: this.part("prompt") });
+    this.outline = new Outline(this.film);
     this.ensemble = new Ensemble(this.film, { server, onEnter: () => this.compare.leave(), open: (id) => this.#alone(id) });
     this.pulls = new Pulls(this.part("mix"), this.layers);
     this.readout = new Readout(root);
@@ -124,6 +130,7 @@ class Timeline {
     this.branching.shown(null);
     this.curves.show(null);
     this.layers.show(null);
+    this.outline.show(null);
     this.pulls.show(null);
     this.family.clear();
     this.keeping.shown(null);
@@ -234,6 +241,7 @@ class Timeline {
     this.film.expect(0, recipe.width, recipe.height);
     this.#title();
     this.layers.show(this.told);
+    this.outline.show(this.told);
     this.pulls.show(this.told);
   }
 

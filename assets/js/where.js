@@ -2,9 +2,7 @@
 
 import { button, el } from "./dom.js";
 import { hear, tell } from "./desk.js";
-
-const SIDE = 32; // cells of a region, as pipelines/styles.py has them
-const STEP = 1; // cells between two dabs
+import { brush, bytesOf, dab, inked, textOf } from "./region.js";
 
 export class Where {
   // `wall` is the element of the stage to lie over; the brush paints for the style that is picked.
@@ -56,58 +54,34 @@ export class Where {
   }
 
   #listen() {
-    const at = (event) => {
-      const { left, top, width, height } = this.canvas.getBoundingClientRect();
-      return { x: ((event.clientX - left) / width) * SIDE, y: ((event.clientY - top) / height) * SIDE };
-    };
-    this.canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || !this.picked) return;
-      this.canvas.setPointerCapture(event.pointerId);
-      this.regions = new Map(this.styles.map((style) => [style, bytesOf(style.region)]));
-      this.last = at(event);
-      this.#dab(this.last);
-      this.#draw();
-    });
-    this.canvas.addEventListener("pointermove", (event) => {
-      if (!this.regions) return;
-      const to = at(event);
-      const far = Math.hypot(to.x - this.last.x, to.y - this.last.y);
-      for (let gone = STEP; gone <= far; gone += STEP) {
-        this.#dab({ x: this.last.x + ((to.x - this.last.x) * gone) / far, y: this.last.y + ((to.y - this.last.y) * gone) / far });
-      }
-      if (far >= STEP) this.last = to;
-      this.#draw();
-    });
-    for (const end of ["pointerup", "pointercancel"]) {
-      this.canvas.addEventListener(end, () => {
-        if (!this.regions) return;
+    brush(this.canvas, {
+      begin: () => {
+        if (!this.picked) return false;
+        this.regions = new Map(this.styles.map((style) => [style, bytesOf(style.region)]));
+        return true;
+      },
+      touch: (place) => this.#dab(place),
+      draw: () => this.#draw(),
+      end: () => {
         const painted = this.regions;
         this.regions = null;
         for (const [style, bytes] of painted) {
           const region = bytes.some(Boolean) ? textOf(bytes) : null;
           if (region !== (style.region ?? null)) this.#put(region, style);
         }
-      });
-    }
+      },
+    });
   }
 
-  // One touch of a round, soft brush; fresh paint covers what another style had there.
-  #dab({ x, y }) {
-    const radius = this.size.valueAsNumber;
-    const [wide, high] = this.aspect > 1 ? [1, this.aspect] : [1 / this.aspect, 1];
-    for (let row = 0; row < SIDE; row += 1) {
-      for (let column = 0; column < SIDE; column += 1) {
-        const far = Math.hypot((column + 0.5 - x) / wide, (row + 0.5 - y) / high) / radius;
-        const amount = Math.round(255 * Math.min(1, Math.max(0, (1 - far) * 2)));
-        if (amount === 0) continue;
-        const cell = row * SIDE + column;
-        for (const [style, bytes] of this.regions) {
-          if (style === this.picked && !this.erasing) bytes[cell] = Math.max(bytes[cell], amount);
-          else if (style !== this.picked && this.erasing) continue;
-          else bytes[cell] = Math.min(bytes[cell], 255 - amount);
-        }
+  // Fresh paint covers what another style had there.
+  #dab(place) {
+    dab(place, this.size.valueAsNumber, this.aspect, (cell, amount) => {
+      for (const [style, bytes] of this.regions) {
+        if (style === this.picked && !this.erasing) bytes[cell] = Math.max(bytes[cell], amount);
+        else if (style !== this.picked && this.erasing) continue;
+        else bytes[cell] = Math.min(bytes[cell], 255 - amount);
       }
-    }
+    });
   }
 
   #fit() {
@@ -143,22 +117,4 @@ export class Where {
     }
     context.globalAlpha = 1;
   }
-}
-
-function bytesOf(region) {
-  return region ? Uint8Array.from(atob(region), (letter) => letter.charCodeAt(0)) : new Uint8Array(SIDE * SIDE);
-}
-
-function textOf(bytes) {
-  return btoa(String.fromCharCode(...bytes));
-}
-
-function inked(bytes, colour) {
-  const sheet = new OffscreenCanvas(SIDE, SIDE);
-  const context = sheet.getContext("2d");
-  const image = context.createImageData(SIDE, SIDE);
-  const [red, green, blue] = [1, 3, 5].map((place) => parseInt(colour.slice(place, place + 2), 16));
-  bytes.forEach((amount, cell) => image.data.set([red, green, blue, amount], 4 * cell));
-  context.putImageData(image, 0, 0);
-  return sheet;
 }

@@ -210,6 +210,64 @@ def export(
 
 
 @train_app.command()
+def find_words(
+    data: Data,
+    model: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="A model folder: its vocabulary.")
+    ],
+    wordnet: Annotated[Path, typer.Option(exists=True, file_okay=False, help="WordNet's own files, dict/.")],
+    sentence_encoder: Annotated[
+        Path,
+        typer.Option(exists=True, file_okay=False, help="A BERT sentence encoder, as all-MiniLM-L6-v2 is."),
+    ],
+    words: Annotated[
+        Path,
+        typer.Option(exists=True, dir_okay=False, help="English words, one a line, the commonest first."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Where the pairs go; the list that ships by default.")
+    ] = None,
+) -> None:
+    """Find for English words that no caption had the nearest word that the model has learnt."""
+    from pipelines.training import words as vocabulary
+    from pipelines.training.architecture import load_tokenizer
+    from pipelines.training.captions import Facts
+    from pipelines.training.pack import is_validation, read_shards
+    from pipelines.training.wordnet import WordNet
+
+    facts = [Facts.from_json(entry.fields) for entry in read_shards(data) if not is_validation(entry.key)]
+    known, seen = vocabulary.known_words(facts, load_tokenizer(model / "tokenizer"))
+    wide = words.read_text(encoding="utf-8").split()
+    pairs = vocabulary.find_words(wide, known, seen, WordNet.read(wordnet), sentence_encoder)
+    target = output or vocabulary.WORDS_FILE
+    vocabulary.write_pairs(target, pairs)
+    typer.echo(f"{target}: {len(pairs)} words read as {len({known for _, known in pairs})} known ones")
+
+
+@train_app.command()
+def add_words(
+    model: Annotated[Path, typer.Option(exists=True, file_okay=False, help="The model folder to teach.")],
+    words: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Pairs as find-words writes them.")
+    ] = None,
+) -> None:
+    """Teach a finished model to read words that no caption had; what it reads already stays as it is."""
+    from transformers import CLIPTextModel
+
+    from pipelines.training import words as vocabulary
+    from pipelines.training.architecture import load_tokenizer
+
+    tokenizer = load_tokenizer(model / "tokenizer")
+    text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder", local_files_only=True, dtype="auto")
+    added = vocabulary.add_words(
+        tokenizer, text_encoder, vocabulary.read_pairs(words or vocabulary.WORDS_FILE)
+    )
+    tokenizer.save_pretrained(str(model / "tokenizer"))
+    text_encoder.save_pretrained(str(model / "text_encoder"))
+    typer.echo(f"{model}: {len(added)} words added")
+
+
+@train_app.command()
 def evaluate(
     data: Data,
     output: Output,
@@ -301,3 +359,53 @@ def evaluate(
     report.write(output / "evaluation.json")
     typer.echo(report.markdown())
     typer.echo(f"written to {output / 'evaluation.json'}", err=True)
+
+
+@train_app.command()
+def evaluate_filling(
+    data: Data,
+    output: Output,
+    model: Annotated[
+        str | None, typer.Option(help="A model's name or folder; by default the embedded one.")
+    ] = None,
+    size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judge; toy is for tests.")] = "v1",
+    pictures: Annotated[int, typer.Option(min=1, help="Held-out paintings with a hole.")] = 50,
+    judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of the judge.")] = 3000,
+    judge_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pictures in each; fewer suit a CPU.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="The model's own by default.")] = None,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Measure how a model fills holes: the seam, colours and style, beside naive ways of filling."""
+    from pipelines.models.find import EMBEDDED, find_model
+    from pipelines.recipe import BadInput
+
+    try:
+        folder = find_model(model or EMBEDDED)
+    except BadInput as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    if not sorted(data.glob("*.tar*")):
+        typer.echo(f"error: no .tar shard in {data}: --data is the folder of the data pack", err=True)
+        raise typer.Exit(2)
+
+    from pipelines.training.evaluation.filling import filling_table, measure_filling, write_filling
+
+    results = measure_filling(
+        folder,
+        data,
+        output,
+        pictures=pictures,
+        judge_steps=judge_steps,
+        judge_batch_size=judge_batch_size,
+        steps=steps,
+        size=size,
+        workers=workers,
+        limit=limit,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    write_filling(results, output / "filling.json")
+    typer.echo(filling_table(results))
+    typer.echo(f"written to {output / 'filling.json'}", err=True)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from pipelines.recipe import BadInput, Branch, Recipe, make_recipe
+from pipelines.recipe import BadInput, Recipe, make_recipe
 from pipelines.samplers import SAMPLERS
 from studio.components.artworks import cancel_on_request, told
 from studio.components.identity import artist_of, named_artist_of
+from studio.components.mixing import mix_from
 from studio.components.script import Message, ServerFunction
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def branching(studio: Studio) -> list[ServerFunction]:
 def branch_of(parent: Recipe, message: Message) -> Recipe:
     """Make the recipe that leaves `parent` before `message["step"]` (0-based) with what is changed there.
 
+    `message["mix"]` is as for the mixing desk, or None for no styles any more; `message["mask"]` is where the
+    branch may change, as `Branch.mask` has it.
+
     Raises:
         BadInput: with the sentence for the artist.
     """
@@ -67,7 +71,10 @@ def branch_of(parent: Recipe, message: Message) -> Recipe:
     if not isinstance(step, int) or step < 0:
         raise BadInput("Choose the step of this picture that the branch leaves.", "branch")
     changed = {name: message[name] for name in _CHANGES if name in message}
-    return make_recipe(**{**dict(parent), **changed, "branch": Branch(parent=parent, step=step)})
+    if "mix" in message:
+        changed["mix"] = None if message["mix"] is None else mix_from(message["mix"])
+    branch = {"parent": parent, "step": step, "mask": message.get("mask")}
+    return make_recipe(**{**dict(parent), **changed, "branch": branch})
 
 
 def pace_of(folder: ModelFolder, parent: Recipe, message: Message) -> Message:

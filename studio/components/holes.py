@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import gradio as gr
-from PIL import Image
 
+from pipelines.palette import palette
 from pipelines.picture_files import picture_size, read_mask
 from pipelines.recipe import BadInput
-from pipelines.regions import hole_box, painted_size, region_of
-from pipelines.sources import make_source, source_key
+from pipelines.regions import extended_size, hole_of, painted_size, region_of
+from pipelines.sources import MAX_EXTEND_PX, make_source, source_key
+from studio.brushing import fitted_mask, keep_brushed
 from studio.components.artworks import cancel_on_request
 from studio.components.branching import branching_samplers
 from studio.components.identity import named_artist_of
+from studio.components.mixing import list_presets, mix_from
 from studio.components.script import Message, ServerFunction, scripted
 from studio.tabs.prompt_to_image import recipe_for, recipes_from
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from studio.studio import Studio
 
 _FEATHER_PX = 8
-_CHOICES = ("strength", "feather_px", "hole", "paste_back")
+_CHOICES = ("strength", "feather_px", "hole", "paste_back", "extend")
 _FIELDS = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "sampler", "seed")
 
 _MARKUP = """
@@ -57,11 +57,13 @@ def inpainting_desk(studio: Studio) -> gr.HTML:
         "inpaint",
         _MARKUP,
         elem_id="inpainting-desk",
-        server=[_fill(studio), cancel],
+        server=[_fill(studio), _brush_together(studio), cancel, list_presets(studio)],
         told={
             "samplers": branching_samplers(folder),
             "defaults": folder.defaults.model_dump(),
             "feather_px": _FEATHER_PX,
+            "most_px": MAX_EXTEND_PX,
+            "styles": [swatch.name for swatch in palette()],
         },
     )
 
@@ -72,13 +74,17 @@ def _fill(studio: Studio) -> ServerFunction:
         try:
             artist = named_artist_of(studio, request)
             image, mask = (
-                studio.sources.file(str(message.get(name, "")), artist.id).read_bytes()
+                studio.sources.file(str(message[name]), artist.id).read_bytes() if message.get(name) else None
                 for name in ("image", "mask")
             )
+            if image is None:
+                raise BadInput("Bring a picture first.", "image")
             choices = {name: message[name] for name in _CHOICES if name in message}
-            begun = hole_fields(studio, artist.id, [image, fitted_mask(image, mask)], **choices)
+            fitted = None if mask is None else fitted_mask(image, mask)
+            begun = hole_fields(studio, artist.id, image, fitted, **choices)
             typed = {name: message[name] for name in _FIELDS if name in message}
-            recipe = recipe_for(studio.folder, **typed, **begun)
+            mix = mix_from(message["mix"]) if message.get("mix") else None
+            recipe = recipe_for(studio.folder, **typed, **begun, mix=mix)
             group = studio.submit(artist.id, recipes_from(recipe, _count(message.get("pictures", 1))))
         except BadInput as error:
             return {"sentence": str(error), "field": error.field}
@@ -89,58 +95,65 @@ def _fill(studio: Studio) -> ServerFunction:
     return fill
 
 
+def _brush_together(studio: Studio) -> ServerFunction:
+    def brush_together(message: Message, request: gr.Request) -> Message:
+        """Keep one fill with another brushed over it where a mask is white; answers with the new picture."""
+        try:
+            artist = named_artist_of(studio, request)
+            under, over = (str(message.get(name, "")) for name in ("under", "over"))
+            mask = studio.sources.file(str(message.get("mask", "")), artist.id).read_bytes()
+            artwork = keep_brushed(studio, artist.id, under, over, mask)
+        except BadInput as error:
+            return {"sentence": str(error), "field": error.field}
+        except LookupError:
+            return {"sentence": "One of the fills is no longer here.", "field": "image"}
+        return {"artwork": artwork}
+
+    return brush_together
+
+
 def hole_fields(
-    studio: Studio, artist_id: str, files: Sequence[bytes], **choices: object
+    studio: Studio, artist_id: str, image: bytes, mask: bytes | None, **choices: object
 ) -> dict[str, object]:
-    """Keep a picture and its mask, and make the fields of a recipe that repaints what the mask covers.
+    """Keep a picture and its mask, and make the fields of a recipe that repaints a part.
 
     Args:
         studio: keeps them.
         artist_id: who brought them.
-        files: the picture's and the mask's.
+        image: the picture's file.
+        mask: that of what is repainted; None where only what the picture grows by is painted.
         choices: the other fields of a `Source`.
 
     Raises:
-        BadInput: with the sentence for the artist.
+        BadInput: with the sentence for the artist; also where nothing would be painted.
     """
-    image, mask = files
-    source = make_source(image=source_key(image), mask=source_key(mask), **choices)
-    area = studio.folder.width * studio.folder.height
-    width, height = painted_size(image, mask, feather_px=source.feather_px, area=area)
+    files = (image,) if mask is None else (image, mask)
+    hole = None if mask is None else source_key(mask)
+    source = make_source(image=source_key(image), mask=hole, **choices)
+    if not source.in_part:
+        raise BadInput("Paint over what should change first, or let the picture grow.", "mask")
+    area, most = studio.folder.width * studio.folder.height, studio.sources.max_pixels
+    width, height = painted_size(source, image, mask, area=area, max_pixels=most)
     for content in files:
         studio.sources.keep(artist_id, content)
     return {"source": source, "width": width, "height": height}
 
 
-def fitted_mask(image: bytes, mask: bytes) -> bytes:
-    """Bring a mask that was painted on a smaller view to the picture's own size.
-
-    Raises:
-        BadInput: nothing is painted over, or one of them cannot be opened.
-    """
-    size = picture_size(image)
-    painted = read_mask(mask, None)
-    if painted.getbbox() is None:
-        raise BadInput("Paint over what should change first.", "mask")
-    if painted.size == size:
-        return mask
-    stream = io.BytesIO()
-    painted.resize(size, Image.Resampling.BILINEAR).save(stream, "PNG")
-    return stream.getvalue()
-
-
 def _part_of(studio: Studio, recipe: Recipe) -> Message:
-    """Tell which part of the picture is painted, as shares of its sides."""
-    assert recipe.source is not None
-    assert recipe.source.mask is not None
-    size = picture_size(studio.sources.open(recipe.source.image))
-    hole = hole_box(read_mask(studio.sources.open(recipe.source.mask), size), recipe.source.feather_px)
-    region = region_of(hole, size, context=recipe.source.context, width=recipe.width, height=recipe.height)
+    """Tell which part of the picture, as it will have grown, is painted: as shares of its sides."""
+    source = recipe.source
+    assert source is not None
+    most = studio.sources.max_pixels
+    size = picture_size(studio.sources.open(source.image), max_pixels=most)
+    mask = read_mask(studio.sources.open(source.mask), size, max_pixels=most) if source.mask else None
+    width, height = whole = extended_size(size, source.extend)
+    hole = hole_of(source, mask, size)
+    region = region_of(hole, whole, context=source.context, width=recipe.width, height=recipe.height)
     return {
-        "left": region.left / size[0],
-        "top": region.top / size[1],
-        "width": region.width / size[0],
-        "height": region.height / size[1],
+        "left": region.left / width,
+        "top": region.top / height,
+        "width": region.width / width,
+        "height": region.height / height,
     }
 
 

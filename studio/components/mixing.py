@@ -46,7 +46,7 @@ def mixing(studio: Studio) -> gr.HTML:
         "blend",
         _MARKUP,
         elem_id="mixing",
-        server=[_paint(studio), *_presets(studio)],
+        server=[_paint(studio), list_presets(studio), *_keeping(studio)],
         told={
             "palette": [swatch.model_dump() for swatch in palette()],
             "most": MAX_STYLES,
@@ -140,10 +140,18 @@ def _axis(typed: object) -> Axis:
     return read_axis(*(str(fields.get(name, "")) for name in ("kind", "values", "style")))
 
 
-def _presets(studio: Studio) -> list[ServerFunction]:
+def list_presets(studio: Studio) -> ServerFunction:
+    """Make what tells a desk the mixes that its artist has kept."""
+
     def list_presets(_message: Message, request: gr.Request) -> Message:
         artist = artist_of(studio, request)
         return {"presets": [_told(studio, one) for one in studio.presets.of(artist.id)] if artist else []}
+
+    return list_presets
+
+
+def _keeping(studio: Studio) -> list[ServerFunction]:
+    listed = list_presets(studio)
 
     def save_preset(message: Message, request: gr.Request) -> Message:
         try:
@@ -157,16 +165,16 @@ def _presets(studio: Studio) -> list[ServerFunction]:
             return {"sentence": str(error), "field": error.field}
         except LookupError as error:
             return {"sentence": str(error), "field": ""}
-        return list_presets({}, request)
+        return listed({}, request)
 
     def delete_preset(message: Message, request: gr.Request) -> Message:
         try:
             studio.presets.delete(named_artist_of(studio, request).id, str(message.get("id", "")))
         except (BadInput, LookupError) as error:
             return {"sentence": str(error), "field": ""}
-        return list_presets({}, request)
+        return listed({}, request)
 
-    return [list_presets, save_preset, delete_preset]
+    return [save_preset, delete_preset]
 
 
 def _told(studio: Studio, preset: Preset) -> Message:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from pipelines.palette import palette
+from pipelines.styles import MAX_STYLES
 from studio.components.artworks import told
 from studio.components.branching import branching, branching_samplers
 from studio.components.dissolving import dissolving
@@ -116,5 +118,7 @@ def timeline(studio: Studio) -> gr.HTML:
         told={
             "schedule": {name: folder.scheduler_config.get(name) for name in _SCHEDULE},
             "samplers": branching_samplers(folder),
+            "palette": [swatch.model_dump() for swatch in palette()],
+            "most": MAX_STYLES,
         },
     )

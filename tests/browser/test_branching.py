@@ -46,8 +46,19 @@ def test_curves_share_the_scrubber_and_ask_for_nothing(artist: Visit) -> None:
         box = mark.bounding_box()
         assert box is not None
         assert abs(box["x"] + box["width"] / 2 - stop_of(stop, panel)[0]) < 1
+    # One click marked it; the mark stays while she looks elsewhere, and leads back.
+    flag = page.locator(".curves-flag")
+    expect(flag).to_have_text(f"Step {STEPS}")
+    page.keyboard.press("Home")
+    page.mouse.wheel(0, 40)
+    expect(place).to_have_text(f"Step 2 of {STEPS}")
+    flag.click(position={"x": 4, "y": 4})
+    expect(place).to_have_text(f"Step {STEPS} of {STEPS}")
+    page.keyboard.press("m")
+    expect(flag).to_be_hidden()
     page.mouse.click(*stop_of(STEPS, panel))
     expect(place).to_have_text("The finished picture")
+    expect(flag).to_have_text("Finished")
 
     # Every other curve follows too; the training schedule has an axis of its own and leads to the same steps.
     page.keyboard.press("Home")
@@ -122,6 +133,61 @@ def test_branches_from_a_step_and_remembers_the_family(artist: Visit) -> None:
     expect(page.locator(".timeline-prompt")).to_have_text(SCRIPT)
     expect(page.get_by_role("button", name=SCRIPT).first).to_be_visible()
     assert page.title() == "Atelier"
+
+
+def test_branches_with_other_styles_and_only_where_it_is_painted(artist: Visit) -> None:
+    open_timeline(artist, STEPS)
+    page = artist.page
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("b")
+    panel = page.get_by_role("form", name="Branch")
+    panel.get_by_text("Styles none").click()
+    panel.get_by_role("button", name="ukiyo-e", exact=True).click()
+    expect(panel.locator(".branch-styles-now")).to_have_text("ukiyo-e")
+    expect(panel).not_to_contain_text("Nothing is changed yet")
+    panel.get_by_role("button", name="Only where I paint").click()
+    panel.get_by_role("button", name="Paint branch").click()
+    expect(panel.get_by_role("alert")).to_have_text(
+        "The mask of the branch covers nothing: paint where it may change."
+    )
+    box = page.locator(".only-canvas").bounding_box()
+    assert box is not None
+    left, middle = box["x"] + box["width"] / 8, box["y"] + box["height"] / 2
+    page.mouse.move(left, middle)
+    page.mouse.down()
+    page.mouse.move(left, middle + box["height"] / 5, steps=5)
+    page.mouse.up()
+    panel.get_by_role("button", name="Paint branch").click()
+    origin = page.locator(".timeline-origin")
+    expect(origin).to_contain_text("A branch, of a part only, from step 2", timeout=PATIENCE_MS)
+    expect(page.locator(".only")).to_be_hidden()
+    told = page.request.get(f"{artist.house.url}{timeline_address(artist)}").json()
+    assert [style["name"] for style in told["recipe"]["mix"]["styles"]] == ["ukiyo-e"]
+    # Before it left, its parent painted: nothing was asked of the style.
+    page.keyboard.press("Home")
+    expect(page.locator(".pull-number")).to_have_text("0 %")
+    page.keyboard.press("End")
+    expect(page.locator(".pull-number")).to_have_text("")
+    page.get_by_role("navigation", name="Family").get_by_role("button", name="Compare with").click()
+    page.get_by_role("button", name="Difference").click()
+    painted, kept = page.evaluate(_HALVES)
+    assert painted > 20 * max(kept, 0.05), "beyond the decoder's reach the two are one picture"
+
+
+# The mean of what differs at the left, where it was painted, and in the right half of the picture.
+_HALVES = """() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() => {
+    const shown = document.querySelector("#timeline .compare-canvas");
+    const { width, height } = shown;
+    const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(shown, 0, 0);
+    const mean = (from, to) => {
+        const { data } = copy.getImageData(from * width, 0, (to - from) * width, height);
+        const colours = data.filter((_, place) => place % 4 !== 3);
+        return colours.reduce((sum, value) => sum + value, 0) / colours.length;
+    };
+    resolve([mean(0, 0.25), mean(0.5, 1)]);
+})))"""
 
 
 def compare_with(artist: Visit, other: str) -> None:

@@ -85,6 +85,48 @@ def test_plays_to_the_end_and_tells_the_numbers(artist: Visit) -> None:
     assert artist.requests[asked:] == []
 
 
+def test_loops_at_a_chosen_speed_and_is_scrubbed_by_touch(artist: Visit) -> None:
+    open_timeline(artist, 3)
+    page, place = artist.page, artist.page.locator(".timeline-place")
+    page.get_by_role("button", name="Loop").click()
+    seconds: dict[str, float] = {}
+    for speed in ("0.5", "4"):
+        page.keyboard.press("Home")
+        page.get_by_label("Speed").select_option(speed)
+        page.get_by_role("button", name="Play").click()
+        seconds[speed] = page.evaluate(_SECOND_WALK)
+        page.get_by_role("button", name="Pause").click()
+    assert seconds["4"] < seconds["0.5"] / 2
+    page.keyboard.press("End")
+
+    # A finger on the strip, and one on the picture itself; the page does not scroll under it.
+    finger = page.context.new_cdp_session(page)
+    for part in (".timeline .film-strip", ".timeline .film-canvas"):
+        box = page.locator(part).bounding_box()
+        assert box is not None
+        at = {"y": box["y"] + box["height"] / 2}
+        for kind, stop in (("touchStart", 3), ("touchMove", 2), ("touchMove", 1), ("touchEnd", 1)):
+            x = box["x"] + box["width"] * (stop + 0.5) / 4
+            points = [] if kind == "touchEnd" else [{"x": x, **at}]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            expect(place).to_have_text("The finished picture" if stop == 3 else f"Step {stop + 1} of 3")
+    finger.detach()
+
+
+# Waits for the end and for the beginning after it, and tells the seconds from there to the end.
+_SECOND_WALK = """async () => {
+    const until = async words => {
+        while (!document.querySelector(".timeline-place").textContent.startsWith(words))
+            await new Promise(requestAnimationFrame);
+    };
+    await until("The finished picture");
+    await until("Step");
+    const begun = performance.now();
+    await until("The finished picture");
+    return (performance.now() - begun) / 1000;
+}"""
+
+
 def test_keys_leave_text_fields_alone(artist: Visit) -> None:
     open_timeline(artist, 3)
     page = artist.page

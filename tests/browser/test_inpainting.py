@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from pipelines.recipe import read_recipe
 from tests.browser.house import PATIENCE_MS, ROOT, Visit
+from tests.unit.test_picture_files import png_header
 
 SIZE = (448, 320)
 
@@ -104,6 +106,7 @@ def test_fills_are_compared_kept_and_painted_on_from(artist: Visit, painting: Pa
     page.locator(".inpaint-fill").click()
     expect(status).to_have_text(re.compile(r"^Finished"), timeout=PATIENCE_MS)
     expect(page.locator(".inpaint-thumb")).to_have_count(2)
+    expect(page.get_by_role("button", name="Brush another in")).to_be_visible(timeout=PATIENCE_MS)
     filled = board(page)
     assert filled != covered
     page.locator(".inpaint-wipe").fill("1")
@@ -122,12 +125,26 @@ def test_fills_are_compared_kept_and_painted_on_from(artist: Visit, painting: Pa
     assert differs.any()
     assert 0 < differs.mean() < 0.2
 
+    # The other fill is brushed into this one, and left again.
+    page.get_by_role("button", name="Brush another in").click()
+    expect(desk).to_have_attribute("data-view", "weaving")
+    under = board(page)
+    stroke(page, (0.42, 0.5), (0.58, 0.5))
+    both = board(page)
+    assert both != under
+    page.get_by_role("button", name="Leave it").click()
+    expect(desk).to_have_attribute("data-view", "filled")
+    assert board(page) == filled
+
     # A reload in between changes nothing, and she paints on from the fill and takes it back.
     page.reload()
     to_inpainting(artist)
     expect(status).to_have_text(re.compile(r"^Finished"), timeout=PATIENCE_MS)
     assert board(page) == filled
-    page.get_by_role("button", name="Paint on from this").click()
+    page.get_by_role("button", name="Brush another in").click()
+    expect(desk).to_have_attribute("data-view", "weaving")
+    stroke(page, (0.42, 0.5), (0.58, 0.5))
+    page.get_by_role("button", name="Keep both as one").click()
     expect(desk).to_have_attribute("data-view", "mask")
     stroke(page, (0.3, 0.3), (0.4, 0.3))
     page.get_by_role("button", name="Take the last fill back").click()
@@ -156,6 +173,20 @@ def test_what_cannot_be_done_is_said_and_nothing_is_lost(artist: Visit, painting
     expect(page.locator("#fill-prompt")).to_have_value("a boat")
     expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
 
+    # Nor is the picture with its mask lost to one that cannot be opened.
+    covered = board(page)
+    cut, huge = painting.with_name("cut.png"), painting.with_name("huge.png")
+    cut.write_bytes(painting.read_bytes()[:5000])
+    huge.write_bytes(png_header(20_000, 20_000))
+    for file, sentence in (
+        (cut, "damaged and cannot be opened whole"),
+        (huge, "64 million pixels is the most"),
+    ):
+        page.locator(".inpaint input[type=file]").set_input_files(file)
+        expect(complaint).to_contain_text(sentence)
+    assert board(page) == covered
+    artist.complaints.clear()
+
 
 def test_a_picture_of_the_gallery_is_opened(artist: Visit) -> None:
     artist.enter()
@@ -164,3 +195,49 @@ def test_a_picture_of_the_gallery_is_opened(artist: Visit) -> None:
     artist.page.locator("#stage").get_by_role("button", name="Repaint a part").click()
     expect(artist.page.locator(".inpaint")).to_have_attribute("data-view", "mask")
     expect(artist.page.locator(".inpaint-canvas")).to_be_visible()
+
+
+def test_a_picture_grows_in_a_style(artist: Visit, painting: Path) -> None:
+    artist.enter()
+    page = to_inpainting(artist)
+    page.locator(".inpaint input[type=file]").set_input_files(painting)
+    expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
+    stroke(page, (0.45, 0.5), (0.55, 0.5))
+    covered = board(page)
+    page.locator("#fill-right").fill("32")
+    grown = board(page)
+    assert grown != covered
+    page.locator("#fill-right").fill("0")
+    assert board(page) == covered, "the mask is where it was on the picture"
+    page.locator("#fill-right").fill("5000")
+    page.locator("#fill-style").select_option("palette ukiyo-e")
+    page.locator("#fill-prompt").fill("a boat")
+    page.locator("#fill-num_inference_steps").fill("2")
+    page.locator(".inpaint-fill").click()
+    expect(page.locator("#fill-complaint")).to_contain_text(
+        "from 0 to 4096 on each of its four sides, not by 5000"
+    )
+    page.locator("#fill-right").fill("32")
+    page.get_by_role("button", name="Clear").click()
+    bare = board(page)
+
+    # It survives a reload, and then only what it grows by is painted.
+    page.wait_for_timeout(400)
+    page.reload()
+    to_inpainting(artist)
+    expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
+    assert board(page) == bare
+    expect(page.locator("#fill-style")).to_have_value("palette ukiyo-e")
+    page.locator(".inpaint-fill").click()
+    expect(page.locator(".inpaint-status")).to_have_text(re.compile(r"^Finished"), timeout=PATIENCE_MS)
+    href = page.locator(".inpaint-actions a").get_attribute("href")
+    assert href is not None
+    answer = page.request.get(artist.house.url + href)
+    with Image.open(io.BytesIO(answer.body())) as after, Image.open(painting) as before:
+        assert after.size == (before.width + 32, before.height)
+        assert np.array_equal(np.asarray(after.convert("RGB"))[:, : before.width], np.asarray(before))
+        recipe = read_recipe(after.info["atelier_recipe"])
+    assert recipe.mix is not None
+    assert [style.name for style in recipe.mix.styles] == ["ukiyo-e"]
+    page.get_by_role("button", name="Paint on from this").click()
+    expect(page.locator("#fill-right")).to_have_value("0")

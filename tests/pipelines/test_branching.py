@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.denoising import Frame
+from pipelines.denoising import Frame, Known
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import paint, prompt_to_image
-from pipelines.recipe import SAMPLER_NAMES, BadInput, Branch, Recipe, make_recipe, read_recipe
+from pipelines.recipe import SAMPLER_NAMES, BadInput, Recipe, make_recipe, read_recipe
 from pipelines.timeline import Timeline, TimelineWriter, read_timeline
 from tests.pipelines.test_denoising import recipe_of
 
 
-def branched(parent: Recipe, step: int, **changes: object) -> Recipe:
-    return make_recipe(**{**dict(parent), **changes, "branch": Branch(parent=parent, step=step)})
+def branched(parent: Recipe, step: int, *, mask: object = None, **changes: object) -> Recipe:
+    branch = {"parent": parent, "step": step, "mask": mask}
+    return make_recipe(**{**dict(parent), **changes, "branch": branch})
 
 
 def painted(tiny: StableDiffusion, recipe: Recipe, folder: Path) -> tuple[Tensor, Timeline]:
@@ -33,7 +34,10 @@ def drive(
 ) -> tuple[Tensor, list[Frame], int]:
     """Drive a branch; return its latents, its frames and how many model calls it made."""
     assert recipe.branch is not None
-    known = timeline.known(recipe.branch.step, tiny.device) if timeline else []
+    known: list[Known] = []
+    if timeline is not None:
+        masked = recipe.branch.mask is not None
+        known = timeline.known(len(timeline.steps) if masked else recipe.branch.step, tiny.device)
     run = prompt_to_image(tiny, recipe, known)
     frames: list[Frame] = []
     calls = 0

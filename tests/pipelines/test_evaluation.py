@@ -23,6 +23,7 @@ from pipelines.training.architecture import (
 )
 from pipelines.training.cli import train_app
 from pipelines.training.evaluation.dual_encoder import contrastive_loss
+from pipelines.training.evaluation.filling import border_gradient, centre_hole, oklab
 from pipelines.training.evaluation.judge import agreement, expected_agreement
 from pipelines.training.evaluation.metrics import (
     frechet_distance,
@@ -306,3 +307,39 @@ def test_evaluation_refuses_in_a_sentence_what_it_cannot_find(pack: Path, tmp_pa
     assert sampler.exit_code == 2
     assert "There is no sampler Oil" in sampler.output
     assert not (tmp_path / "run").exists()
+
+
+def test_the_gradient_across_a_border_is_that_of_its_neighbours_only() -> None:
+    hole = centre_hole(torch.zeros(8, 12, 3, dtype=torch.uint8))
+    assert hole.sum() == 4 * 6
+    step = (hole[..., None] * 40).byte().expand(8, 12, 3)
+    assert border_gradient(step, hole) == 40
+    assert border_gradient(torch.full_like(step, 9), hole) == 0
+    # A slope is met across the two upright borders and not across the level ones, which are 12 of 20 pairs.
+    slope = (torch.arange(12)[None, :, None] * 5).expand(8, 12, 3).byte()
+    assert border_gradient(slope, hole) == pytest.approx(5 * 8 / 20)
+
+
+def test_oklab_of_known_colours() -> None:
+    colours = oklab(torch.tensor([[255, 255, 255], [0, 0, 0], [255, 0, 0]], dtype=torch.uint8))
+    expected = torch.tensor([[1, 0, 0], [0, 0, 0], [0.627955, 0.224863, 0.125846]], dtype=torch.float64)
+    assert torch.allclose(colours, expected, atol=1e-5)
+
+
+def test_fillings_are_compared_with_naive_ones(pack: Path, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    arguments = ["evaluate-filling", "--data", str(pack), "--output", str(output), "--model", str(model),
+                 "--size", "toy", "--pictures", "2", "--judge-steps", "2", "--steps", "2",
+                 "--workers", "1"]  # fmt: skip
+    result = CliRunner().invoke(train_app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "| filled by | seam | feather | colours | style |" in result.output
+    figures = json.loads((output / "filling.json").read_text())
+    untouched = figures["untouched"]
+    assert (untouched["seam"], untouched["feather"]) == (1, 1)
+    assert untouched["colours"] == pytest.approx(0, abs=1e-3)
+    assert untouched["style"] == pytest.approx(0, abs=1e-5)
+    # Pasted as they are, fills end at the border; a fitted one goes over into what it meets.
+    assert figures["Atelier"]["seam"] < figures["latents pasted, no blending"]["seam"]
+    assert figures["mean colour"]["feather"] == 1
+    assert (output / "sheets" / "filling.png").exists()

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from pipelines.attention import Attention, read_looks, tokens_of, word_heat
-from pipelines.denoising import Rows
+from pipelines.denoising import Frame, Rows
 from pipelines.heat import Heat, change_heat, enlarged, guidance_heat, over_run, within_step
+from pipelines.models.find import find_model
+from pipelines.models.load import load_model
 from pipelines.models.sd import StableDiffusion
-from pipelines.prompt_to_image import paint
+from pipelines.palette import make_mix
+from pipelines.prompt_to_image import paint, prompt_to_image
 from pipelines.recipe import BadInput, Branch, Recipe
+from pipelines.sources import OpenSource, no_sources
+from pipelines.styles import Mix
 from pipelines.timeline import Timeline, TimelineWriter, read_timeline
+from tests.conftest import CPU_FP32
 from tests.pipelines.test_denoising import recipe_of
+from tests.pipelines.test_image_to_image import picture, png
+from tests.pipelines.test_inpainting import mask_of, repainted
+from tests.tiny import build_tiny_sd
 
 PROMPT = "a red cat"
 
@@ -125,3 +136,81 @@ def test_a_branch_is_looked_at_under_the_prompt_of_each_step(
     dog, cat = (word_heat(tiny, branch, looks, word) for word in ("dog", "cat"))
     assert [map_ is None for map_ in dog] == [True] * 3 + [False] * 4
     assert cat[0] is not None
+
+
+def asked_and_kept(
+    model: StableDiffusion, recipe: Recipe, folder: Path, open_source: OpenSource = no_sources
+) -> tuple[list[Rows], Timeline]:
+    """Paint and keep a recipe; return what the network was really asked at each step."""
+    writer = TimelineWriter(folder, recipe)
+    run = prompt_to_image(model, recipe, open_source=open_source)
+    asked: list[Rows] = []
+    answer: Tensor | None = None
+    with suppress(StopIteration):
+        while True:
+            event = run.send(answer)
+            answer = None
+            if isinstance(event, Frame):
+                writer.add(event)
+            else:
+                asked.append(event)
+                answer = model.predict(event)
+    writer.close()
+    return asked, read_timeline(folder)
+
+
+def mix(method: str, **weights: float) -> Mix:
+    return make_mix([{"name": name, "weight": weight} for name, weight in weights.items()], method)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shares"),
+    [
+        ({"mix": mix("conditioning", baroque=3, romanticism=1)}, (1.0,)),
+        ({"mix": mix("slerp", baroque=3, romanticism=1), "guidance_scale": 1.0}, (1.0,)),
+        ({"mix": mix("prediction", baroque=3, romanticism=1)}, (0.75, 0.25)),
+        ({"sampler": "LCM", "num_inference_steps": 4, "guidance_scale": 1.0}, (1.0,)),
+    ],
+)
+def test_it_is_what_the_network_was_asked_that_is_looked_at(
+    tiny: StableDiffusion, tmp_path: Path, changes: dict[str, object], shares: tuple[float, ...]
+) -> None:
+    """Blended words, each style by itself, few-step weights: nothing that was not painted with."""
+    recipe = recipe_of(tiny, **{"prompt": PROMPT, "num_inference_steps": 5, **changes})
+    asked, timeline = asked_and_kept(tiny, recipe, tmp_path)
+    attention = Attention(tiny)
+    looks = attention.look_again(timeline)
+    for step, heat in zip(looks.steps, looks.heat, strict=True):
+        rows = asked[step]
+        seen = attention.see(rows)[-len(shares) :, : heat.shape[0]]
+        expected = (seen * torch.tensor(shares)[:, None, None, None]).sum(0)
+        torch.testing.assert_close(heat.float(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_branch_with_other_styles_is_looked_at_under_those_of_each_step(
+    tiny: StableDiffusion, tmp_path: Path
+) -> None:
+    parent = recipe_of(tiny, prompt=PROMPT, mix=mix("conditioning", baroque=1), num_inference_steps=7)
+    branch = Branch(parent=parent, step=3)
+    asked, timeline = asked_and_kept(
+        tiny,
+        parent.model_copy(update={"mix": mix("conditioning", impressionism=1), "branch": branch}),
+        tmp_path,
+    )
+    attention = Attention(tiny)
+    looks = attention.look_again(timeline)
+    assert looks.steps == [0, 3, 6]
+    for step, heat in zip(looks.steps, looks.heat, strict=True):
+        seen = attention.see(asked[step])[1, : heat.shape[0]]
+        torch.testing.assert_close(heat.float(), seen, rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_that_sees_its_hole_is_shown_it_again(tmp_path: Path) -> None:
+    model = load_model(find_model(str(build_tiny_sd(tmp_path / "model", in_channels=9))), CPU_FP32)
+    recipe, open_source = repainted(model, png(picture()), png(mask_of()), prompt=PROMPT)
+    asked, timeline = asked_and_kept(model, recipe, tmp_path / "kept", open_source)
+    attention = Attention(model)
+    looks = attention.look_again(timeline, open_source)
+    for step, heat in zip(looks.steps, looks.heat, strict=True):
+        seen = attention.see(asked[step])[1, : heat.shape[0]]
+        torch.testing.assert_close(heat.float(), seen, rtol=1e-3, atol=1e-4)

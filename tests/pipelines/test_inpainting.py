@@ -13,18 +13,20 @@ from diffusers import StableDiffusionInpaintPipeline
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from pipelines.denoising import Frame
 from pipelines.latents import to_images
 from pipelines.models.find import find_model
 from pipelines.models.load import load_model
 from pipelines.models.sd import StableDiffusion
-from pipelines.picture_files import Picture, read_picture
+from pipelines.palette import make_mix
+from pipelines.picture_files import Picture, encode_png, read_picture
 from pipelines.prompt_to_image import paint
-from pipelines.recipe import Recipe
-from pipelines.regions import hole_box, region_of, working_size
+from pipelines.recipe import BadInput, Recipe, read_recipe
+from pipelines.regions import hole_box, painted_size, region_of, working_size
 from pipelines.samplers import make_scheduler
-from pipelines.sources import HOLES, OpenSource, make_source, open_among, source_key
+from pipelines.sources import HOLES, Margins, OpenSource, make_source, open_among, source_key
 from pipelines.stitching import feathered, spread, stitch
 from tests.conftest import CPU_FP32
 from tests.pipelines.test_branching import branched
@@ -229,10 +231,6 @@ def test_depth_alpha_and_profile_are_kept(tiny: StableDiffusion) -> None:
     random = np.random.default_rng(0)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     deep = Picture(random.integers(0, 65536, (72, 64, 4), dtype=np.uint16), profile)
-    from PIL.PngImagePlugin import PngInfo
-
-    from pipelines.picture_files import encode_png
-
     content = encode_png(deep, PngInfo())
     again = read_picture(content)
     assert again.pixels.dtype == np.uint16
@@ -317,3 +315,101 @@ def test_a_fill_says_what_it_needs(tiny: StableDiffusion) -> None:
     said = json.loads(recipe.model_dump_json())["source"]
     assert set(said) == {"image", "strength", "mask", "feather_px", "hole"}
     assert len(recipe.source.files) == 2
+
+
+def grown(
+    model: StableDiffusion, image: bytes, mask: bytes | None, **choices: object
+) -> tuple[Recipe, OpenSource]:
+    """Paint what a picture grows by, and what a mask covers, at the size that suits the tiny model."""
+    hole = None if mask is None else source_key(mask)
+    source = make_source(image=source_key(image), mask=hole, **{"strength": 1.0, **choices})
+    width, height = painted_size(source, image, mask, area=64 * 72)
+    files = [image] if mask is None else [image, mask]
+    return recipe_of(model, source=source, width=width, height=height), open_among(files)
+
+
+_SIDE = st.integers(0, 90)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size=st.tuples(st.integers(9, 200), st.integers(9, 200)),
+    extend=st.tuples(_SIDE, _SIDE, _SIDE, _SIDE).filter(any),
+    feather_px=st.integers(0, 20),
+    deep=st.booleans(),
+    masked=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_picture_that_grows_keeps_every_bit_of_itself(
+    tiny: StableDiffusion,
+    size: tuple[int, int],
+    extend: Margins,
+    feather_px: int,
+    deep: bool,
+    masked: bool,
+    seed: int,
+) -> None:
+    """Any size, sides, depth and mask; what the model would paint is anything at all."""
+    random = np.random.default_rng(seed)
+    full, kind = (65536, np.uint16) if deep else (256, np.uint8)
+    before = Picture(random.integers(0, full, (size[1], size[0], 4), dtype=kind))
+    image = encode_png(before, PngInfo())
+    mask = png(mask_of(size, (2, 3, 7, 8))) if masked else None
+    recipe, open_source = grown(tiny, image, mask, extend=extend, feather_px=feather_px)
+    painted = Image.fromarray(random.integers(0, 256, (recipe.height, recipe.width, 3), dtype=np.uint8))
+    result = stitch(recipe, painted, open_source).whole
+    left, top, right, bottom = extend
+    assert result.size == (size[0] + left + right, size[1] + top + bottom)
+    kept = result.pixels[top : top + size[1], left : left + size[0]]
+    touched = np.zeros(kept.shape[:2], bool)
+    if masked:
+        touched[max(0, 3 - feather_px) : 8 + feather_px, max(0, 2 - feather_px) : 7 + feather_px] = True
+    assert np.array_equal(kept[~touched], before.pixels[~touched])
+
+
+def test_a_picture_grows_into_what_it_meets(tiny: StableDiffusion) -> None:
+    """What grows is painted, goes over from the picture without a step, and its recipe says all there is."""
+    gradient = np.linspace(60, 200, 64)[None, :, None].repeat(72, 0).repeat(3, 2).astype(np.uint8)
+    image = png(Image.fromarray(gradient))
+    recipe, open_source = grown(tiny, image, None, extend=("0", 0, 40.0, 24), feather_px=6)
+    assert recipe.source is not None
+    assert recipe.source.extend == (0, 0, 40, 24)
+    assert read_recipe(recipe.model_dump_json()) == recipe
+    result = finished(tiny, recipe, open_source).pixels.astype(int)
+    assert result.shape == (96, 104, 3)
+    assert np.abs(result[:72, 64] - result[:72, 63]).mean() < 12, "no step at the edge"
+    mirrored = np.asarray(Image.fromarray(gradient).transpose(Image.Transpose.FLIP_LEFT_RIGHT))[:, :40]
+    assert np.abs(result[:72, 80:104] - mirrored[:, 16:]).mean() > 4, "painted, not only mirrored"
+
+
+@pytest.mark.parametrize(
+    ("extend", "sentence"),
+    [
+        ((0, -1, 0, 0), "whole number of pixels from 0 to 4096 on each of its four sides, not by -1"),
+        ((0, 0, "wide", 0), "not by wide"),
+        ((0, 0, 4097, 0), "not by 4097"),
+    ],
+)
+def test_a_picture_cannot_grow_by_anything(extend: tuple[object, ...], sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        make_source(image="0" * 64, strength=1.0, extend=extend)
+
+
+def test_a_picture_does_not_grow_past_the_largest() -> None:
+    image = png(picture())
+    source = make_source(image=source_key(image), strength=1.0, extend=(4000, 4000, 4000, 4000))
+    with pytest.raises(BadInput, match=r"would grow to 8064x8072 pixels: 64 million is the most"):
+        painted_size(source, image, None, area=64 * 64)
+
+
+def test_styles_paint_inside_the_mask_only(tiny: StableDiffusion) -> None:
+    results: dict[str, np.ndarray[Any, Any]] = {}
+    for name in ("", "ukiyo-e", "baroque"):
+        styles = [{"name": style, "weight": 1} for style in (name, "symbolism")]
+        mix = make_mix(styles, "prediction") if name else None
+        recipe, open_source = repainted(tiny, png(picture()), png(mask_of()), mix=mix)
+        results[name] = finished(tiny, recipe, open_source).pixels
+    inside = np.asarray(mask_of()) > 0
+    for one, other in (("", "ukiyo-e"), ("ukiyo-e", "baroque")):
+        assert np.array_equal(results[one][~inside], results[other][~inside])
+        assert not np.array_equal(results[one][inside], results[other][inside])

@@ -83,7 +83,7 @@ def test_a_damaged_timeline_costs_time_and_nothing_else(studio: Studio, calls: l
     frame.write_bytes(b"damaged")
     calls.clear()
     same = paint_branch(studio, berthe.id, branched(parent, 4))
-    assert len(calls) == STEPS
+    assert len(calls) == STEPS - 1, "what comes before the damage is still of use"
     assert np.array_equal(pixels(studio, same), pixels(studio, parent))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 import pytest
@@ -27,6 +28,24 @@ def test_a_branch_is_its_parent_but_for_what_was_changed(studio: Studio) -> None
     assert child.seed >= 0
     assert child.width == parent.width, "a branch keeps its parent's canvas"
     assert branch_of(parent, {"step": 0, "seed": str(parent.seed)}).seed == parent.seed
+
+
+def test_a_branch_may_have_other_styles_and_a_mask(studio: Studio) -> None:
+    mixed = branch_of(
+        a_recipe(studio),
+        {"step": 1, "mix": {"method": "slerp", "styles": [{"name": "baroque", "weight": 2}]}},
+    )
+    assert mixed.mix is not None
+    assert [(style.name, style.weight) for style in mixed.mix.styles] == [("baroque", 2.0)]
+    region = base64.b64encode(bytes([0, 255] * 512)).decode()
+    part = branch_of(mixed, {"step": 2, "mask": region})
+    assert part.branch is not None
+    assert (part.mix, part.branch.mask) == (mixed.mix, region)
+    assert branch_of(mixed, {"step": 2, "mix": None}).mix is None
+    for wrong, field in (({"mix": {"method": "slerp", "styles": []}}, "mix"), ({"mask": "AAAA"}, "mask")):
+        with pytest.raises(BadInput) as refused:
+            branch_of(mixed, {"step": 1, **wrong})
+        assert refused.value.field == field
 
 
 @pytest.mark.parametrize("step", [None, -1, "2", 1.5])

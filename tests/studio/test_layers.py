@@ -12,6 +12,7 @@ from pipelines.palette import make_mix
 from pipelines.timeline import read_timeline
 from studio.layers import heat_sheet
 from studio.studio import Studio
+from studio.timelines import LAYERS, MAX_SHEET_SIDE_PX, sheet_for
 from tests.studio.conftest import browser, paint_one, served
 
 STEPS = 5
@@ -54,6 +55,21 @@ def test_heat_has_a_tile_for_every_step_and_one_for_the_whole(open_studio: Calla
             (folder / "attention.safetensors").write_bytes(b"damaged")
             refused = hers.get(f"{url}/attention.png?word=red")
             assert (refused.status_code, "Step 0 of this timeline is gone" in refused.text) == (422, True)
+
+
+def test_the_longest_run_there_can_be_has_every_step(open_studio: Callable[..., Studio]) -> None:
+    studio = open_studio()
+    berthe = studio.artists.create("Berthe")
+    job = paint_one(studio, berthe.id, "a cat", num_inference_steps=150, guidance_scale=1.0)
+    told = studio.timeline(job.id, berthe.id)
+    assert (told["count"], told["gone"]) == (150, [])
+    folder = studio.settings.data_dir / "timelines" / job.id
+    sheet = sheet_for(150, width=job.recipe.width, height=job.recipe.height)
+    for layer in LAYERS:
+        with Image.open(folder / f"{layer}.webp") as image:
+            assert image.size == sheet.size
+    # The largest pictures there can be still make a sheet that browsers and WebP take.
+    assert max(sheet_for(299, width=2048, height=2048).size) <= MAX_SHEET_SIDE_PX
 
 
 def test_each_style_of_a_mix_has_its_heat_on_one_scale(open_studio: Callable[..., Studio]) -> None:

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Generator
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
 from pipelines.recipe import BadInput
 from pipelines.sources import make_source, source_key
+from studio.brushing import keep_brushed
 from studio.files import DataDir
 from studio.provenance import infotext
 from studio.settings import Settings
@@ -112,8 +114,42 @@ def test_a_part_is_repainted_and_its_timeline_shows_that_part(studio: Studio) ->
     assert told["picture"] == f"/timelines/{job.id}/picture.webp"
     with Image.open(studio.sheet(job.id, berthe.id, "picture")) as part:
         assert part.size == (64, 64)
+    assert told["mask"] == f"/timelines/{job.id}/mask.webp"
+    with Image.open(studio.sheet(job.id, berthe.id, "mask")) as shown:
+        assert shown.size == (64, 64)
+        assert 0 < np.asarray(shown.convert("L")).mean() < 128, "a part of the part is outlined"
     content, _ = studio.export(job.id, berthe.id, "webp", "denoised", 12)
     assert content.startswith(b"RIFF")
+
+
+def test_two_fills_are_brushed_into_one_that_can_be_painted_again(studio: Studio) -> None:
+    berthe = studio.artists.create("Berthe")
+    stream = io.BytesIO()
+    hole = Image.new("L", (150, 120))
+    hole.paste(255, (60, 40, 110, 80))
+    hole.save(stream, "PNG")
+    keys = [studio.sources.keep(berthe.id, content).key for content in (png((150, 120)), stream.getvalue())]
+    source = make_source(image=keys[0], mask=keys[1], strength=0.9)
+    under, over = (paint_one(studio, berthe.id, source=source, seed=seed) for seed in (1, 2))
+    stream = io.BytesIO()
+    brushed = Image.new("L", (75, 60))  # as seen small
+    brushed.paste(255, (45, 0, 75, 60))
+    brushed.save(stream, "PNG")
+    kept = keep_brushed(studio, berthe.id, under.id, over.id, stream.getvalue())
+    below, above, both = (
+        np.asarray(Image.open(studio.gallery.file(one, berthe.id))) for one in (under.id, over.id, kept)
+    )
+    assert not np.array_equal(below, above)
+    assert np.array_equal(both[:, :88], below[:, :88])
+    assert np.array_equal(both[:, 92:], above[:, 92:])
+    recipe = studio.gallery.get(kept, berthe.id).recipe
+    assert recipe.source is not None
+    assert len(recipe.source.files) == 4
+    # Painted again from its recipe alone, it is the same to the bit.
+    (again,) = wait_for_end(studio, berthe.id, studio.submit(berthe.id, [recipe]))
+    assert np.array_equal(np.asarray(Image.open(studio.gallery.file(again.id, berthe.id))), both)
+    with pytest.raises(BadInput, match="Only a fill can have another brushed over it"):
+        keep_brushed(studio, berthe.id, kept, over.id, stream.getvalue())
 
 
 def test_sources_stay_while_something_needs_them(open_studio: OpenStudio, settings: Settings) -> None:

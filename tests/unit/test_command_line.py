@@ -115,6 +115,14 @@ def test_inpaint_leaves_the_outside_alone(tiny_folder: Path, tmp_path: Path) -> 
     files = ["--image", photo, "--image", mask]
     assert atelier("replay", filled, "--model", tiny_folder, *files, "--output", again).returncode == 0
     assert np.array_equal(after, np.asarray(Image.open(again)))
+    grow = ["--right", "40", "--style", "ukiyo-e=1"]
+    done = atelier("inpaint", photo, *grow, *options, "--output", filled)
+    assert done.returncode == 0, done.stderr
+    with Image.open(filled) as image:
+        wide, recipe = np.asarray(image.convert("RGB")), read_recipe(image.info["atelier_recipe"])
+    assert wide.shape == (150, 240, 3)
+    assert np.array_equal(wide[:, :200], before)
+    assert recipe.mix is not None
     Image.fromarray(hole[:100]).save(mask)
     done = atelier("inpaint", photo, "--mask", mask, *options, "--output", again)
     assert done.stderr == (
@@ -196,6 +204,10 @@ def test_bad_input_is_one_line_and_writes_nothing(
             "Give a style as NAME=WEIGHT, such as bar",
         ),
         (["blend", "a", "--style", "baroque=0", "--output", "x.png"], "Every weight is zero or below"),
+        (
+            ["inpaint", "assets/screenshots/gallery.png", "--output", "x.png"],
+            "Give --mask FILE, white where it is repainted, or let it grow, as by --right 64.",
+        ),
         (["replay", "README.md", "--output", "x.png"], "README.md is not a PNG"),
         (["replay", "missing.png", "--output", "x.png"], "There is no file missing.png"),
         (["--data-dir", "/proc/nowhere"], "/proc/nowhere"),

@@ -94,5 +94,19 @@ def test_a_mask_is_read_from_any_picture() -> None:
     assert read_mask(saved(clear, "PNG"), (40, 30)).getbbox() is None
     deep = Image.fromarray(np.full((30, 40), 65535, np.uint16))
     assert read_mask(saved(deep, "PNG"), (40, 30)).getextrema() == (255, 255)
+    for empty in (png_header(0, 10), b"", png_header(0, 0)):
+        with pytest.raises(BadInput, match=r"not a picture|damaged|empty"):
+            read_mask(empty, (40, 30))
     with pytest.raises(BadInput, match=r"The mask has 40x30 pixels and the picture 40x31"):
         read_mask(saved(white, "PNG"), (40, 31))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_large_picture_is_written_as_it_is(channels: int) -> None:
+    pixels = RANDOM.integers(0, 256, (1001, 1003, channels), dtype=np.uint8)
+    chunks = PngInfo()
+    chunks.add_text("parameters", "a boat")
+    content = encode_png(Picture(pixels), chunks)
+    with Image.open(io.BytesIO(content)) as image:
+        assert np.array_equal(np.asarray(image), pixels)
+        assert image.info == {"parameters": "a boat"}
