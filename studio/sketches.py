@@ -120,13 +120,15 @@ class Sketches:
             queued = [sketch for sketch in self._newest.values() if sketch.look.state == "queued"]
         for sketch in queued:
             try:
-                run = prompt_to_image(model, sketch.recipe)
+                run, engine = prompt_to_image(model, sketch.recipe), engine_of(model, sketch.recipe)
             except Exception as error:
                 self._fail(sketch, error)
                 continue
+            self._drawn.add(sketch)  # before it is told that it is
             if self._change(sketch, lambda look: replace(look, state="drawing")):
-                batcher.join(sketch, run, engine_of(model, sketch.recipe))
-                self._drawn.add(sketch)
+                batcher.join(sketch, run, engine)
+            else:
+                self._drawn.discard(sketch)
 
     def came(self, sketch: Sketch, event: Frame | Finished | Failed) -> None:
         """Take what a sketch's run came to: each step is shown, as fast as the finisher can."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
 from importlib.metadata import version
@@ -117,7 +117,7 @@ def prepare_openvino(
     """
     cache = cache or default_cache_dir()
     if not _folder(model.folder.revision, cache).exists():
-        command = [sys.executable, "-m", __name__, str(model.folder.path), str(cache)]
+        command = [sys.executable, "-W", "ignore", "-m", __name__, str(model.folder.path), str(cache)]
         root = Path(__file__).resolve().parents[2]
         with subprocess.Popen(
             command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
@@ -147,21 +147,20 @@ def convert(path: Path, cache: Path) -> None:
     model = load_model(read_model_folder(path), Placement(cpu, torch.float32, torch.float32))
     openvino = _openvino()
     target = _folder(model.folder.revision, cache)
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        whole = Path(scratch) / "whole"
-        whole.mkdir()
-        for adapter in model.adapters:
-            embeds = model.encode_prompt([""] * 2)
-            side = 2 * model.latent_multiple
-            example = (torch.zeros(2, model.network_channels, side, side), torch.zeros(2), embeds)
-            with torch.no_grad():
-                network = openvino.convert_model(
-                    _Positional(model.unet_on_same_weights(adapter)), example_input=example
-                )
-            openvino.save_model(network, whole / f"unet{adapter}.xml", compress_to_fp16=False)
-        if not target.exists():
-            whole.rename(target)
+    # Under one name, so that what a studio that was closed left of it is not kept for ever.
+    whole = cache / f"{target.name}.new"
+    shutil.rmtree(whole, ignore_errors=True)
+    whole.mkdir(parents=True)
+    for adapter in model.adapters:
+        embeds = model.encode_prompt([""] * 2)
+        side = 2 * model.latent_multiple
+        example = (torch.zeros(2, model.network_channels, side, side), torch.zeros(2), embeds)
+        with torch.no_grad():
+            network = openvino.convert_model(
+                _Positional(model.unet_on_same_weights(adapter)), example_input=example
+            )
+        openvino.save_model(network, whole / f"unet{adapter}.xml", compress_to_fp16=False)
+    whole.rename(target)
 
 
 class _Positional(nn.Module):
