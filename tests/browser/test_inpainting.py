@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,14 @@ def board(page: Page) -> str:
             resolve(document.querySelector('.inpaint-canvas').toDataURL()))))"""
     )
     return shown
+
+
+def expect_board(page: Page, shown: str) -> None:
+    """Wait until the board shows this: pictures are drawn some time after the words beside them."""
+    limit = time.monotonic() + PATIENCE_MS / 1000
+    while board(page) != shown:
+        assert time.monotonic() < limit, "the board never showed it"
+        page.wait_for_timeout(50)
 
 
 def test_a_mask_is_painted_by_hand_and_survives_a_reload(artist: Visit, painting: Path) -> None:
@@ -151,13 +160,13 @@ def test_fills_are_compared_kept_and_painted_on_from(artist: Visit, painting: Pa
     assert board(page) != under
     page.get_by_role("button", name="Leave it").click()
     expect(desk).to_have_attribute("data-view", "filled")
-    assert board(page) == filled
+    expect_board(page, filled)
 
     # A reload in between changes nothing, and she paints on from the fill and takes it back.
     page.reload()
     to_inpainting(artist)
     expect(status).to_have_text(re.compile(r"^Finished"), timeout=PATIENCE_MS)
-    assert board(page) == filled
+    expect_board(page, filled)
     page.get_by_role("button", name="Brush another in").click()
     expect(desk).to_have_attribute("data-view", "weaving")
     stroke(page, (0.42, 0.5), (0.58, 0.5))
@@ -166,7 +175,7 @@ def test_fills_are_compared_kept_and_painted_on_from(artist: Visit, painting: Pa
     stroke(page, (0.3, 0.3), (0.4, 0.3))
     page.get_by_role("button", name="Take the last fill back").click()
     expect(page.get_by_role("button", name="Take the last fill back")).to_have_count(0)
-    assert board(page) == covered
+    expect_board(page, covered)
 
 
 def test_what_cannot_be_done_is_said_and_nothing_is_lost(artist: Visit, painting: Path) -> None:
