@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browser.house import PATIENCE_MS, ROOT, Visit, find_browser, launch, open_house, visit
+from tests.browser.test_inpainting import stroke
 
 SHOTS = ROOT / "assets" / "screenshots"
 MAX_BYTES = 600_000
@@ -78,6 +80,25 @@ def take_blending(visiting: Visit) -> None:
     keep(page, "style_blending")
 
 
+def take_inpainting(visiting: Visit) -> None:
+    """Repaint a part of a picture of the gallery, and keep a picture of the fill half compared with it."""
+    page = visiting.page
+    page.get_by_role("tab", name="Gallery").click()
+    page.locator(".frame").filter(has_text="river").first.click()
+    page.get_by_role("button", name="Repaint a part").click()
+    expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
+    stroke(page, (0.55, 0.5), (0.75, 0.55))
+    stroke(page, (0.55, 0.56), (0.75, 0.6))
+    page.locator("#fill-prompt").fill("a sailing boat on the river, impressionism")
+    page.locator("#fill-pictures").fill("3")
+    page.locator(".inpaint-fill").click()
+    expect(page.locator(".inpaint-status")).to_have_text(re.compile("^Finished"), timeout=2 * PATIENCE_MS)
+    expect(page.get_by_role("button", name="Brush another in")).to_be_visible(timeout=2 * PATIENCE_MS)
+    page.mouse.move(700, 90)
+    page.wait_for_timeout(5000)  # what was said has faded
+    keep(page, "inpainting")
+
+
 def main() -> None:
     """Open a studio of its own, and a browser."""
     SHOTS.mkdir(exist_ok=True)
@@ -89,6 +110,7 @@ def main() -> None:
         with open_house(Path(folder)) as house, visit(browser, house) as visiting:
             take(visiting)
             take_blending(visiting)
+            take_inpainting(visiting)
         browser.close()
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pipelines.models.find import EMBEDDED, find_model, list_models, read_model_folder
 from pipelines.models.load import load_model
+from pipelines.palette import palette
 from pipelines.recipe import BadInput, make_recipe
 
 
@@ -31,6 +32,12 @@ def test_embedded_model_is_found_by_name() -> None:
         folder.samplers
     )
     assert folder.path in list_models()
+
+
+def test_embedded_model_has_a_classifier_of_its_styles() -> None:
+    folder = find_model(EMBEDDED)
+    assert folder.classifier is not None
+    assert {swatch.name for swatch in palette()} - {"no style"} == set(folder.classifier.styles)
 
 
 def test_embedded_model_is_small() -> None:
