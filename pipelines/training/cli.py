@@ -5,12 +5,28 @@ torch is imported by the commands, not by this module, so that listing the comma
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from pipelines.training.options import (
+    CORES,
+    BatchSize,
+    Compile,
+    CompileFor,
+    Data,
+    Initial,
+    Limit,
+    MaxSteps,
+    Minutes,
+    Output,
+    Resume,
+    Size,
+    Workers,
+)
+from pipelines.training.words_cli import words_app
 
 if TYPE_CHECKING:
     from pipelines.training.stages import Run
@@ -19,28 +35,7 @@ train_app = typer.Typer(
     help="Train the embedded model again, from the data pack to the shipped folder.", no_args_is_help=True
 )
 
-CORES = os.cpu_count() or 1
-
-Data = Annotated[Path, typer.Option(help="The data pack: a folder of WebDataset tar shards.")]
-Output = Annotated[Path, typer.Option(help="Where checkpoints, logs, sheets and the model go.")]
-Size = Annotated[Literal["v1", "toy"], typer.Option(help="v1 is what ships; toy is for tests.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Take up the last checkpoint in --output.")]
-Minutes = Annotated[float | None, typer.Option(min=0.01, help="Stop, fully annealed, after these minutes.")]
-MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop, fully annealed, after these steps.")]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures a step in each process.")]
-Compile = Annotated[bool, typer.Option("--compile", help="torch.compile; pays on a GPU only.")]
-CompileFor = Annotated[
-    Literal["blocks", "format-blocks", "formats", "any"],
-    typer.Option(help="What --compile compiles: the U-Net's blocks, or all of it, for any or each format."),
-]
-Workers = Annotated[int, typer.Option(min=1, help="Processes that read and arrange pictures.")]
-Initial = Annotated[
-    Path | None,
-    typer.Option(
-        exists=True, file_okay=False, help="A model folder to train on from, as assets/models/… is."
-    ),
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first pictures of the pack.")]
+train_app.add_typer(words_app)
 
 
 def _run(
@@ -235,64 +230,6 @@ def export(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     typer.echo(f"{model}: {size_bytes:,} bytes")
-
-
-@train_app.command()
-def find_words(
-    data: Data,
-    model: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="A model folder: its vocabulary.")
-    ],
-    wordnet: Annotated[Path, typer.Option(exists=True, file_okay=False, help="WordNet's own files, dict/.")],
-    sentence_encoder: Annotated[
-        Path,
-        typer.Option(exists=True, file_okay=False, help="A BERT sentence encoder, as all-MiniLM-L6-v2 is."),
-    ],
-    words: Annotated[
-        Path,
-        typer.Option(exists=True, dir_okay=False, help="English words, one a line, the commonest first."),
-    ],
-    output: Annotated[
-        Path | None, typer.Option(help="Where the pairs go; the list that ships by default.")
-    ] = None,
-) -> None:
-    """Find for English words that no caption had the nearest word that the model has learnt."""
-    from pipelines.training import words as vocabulary
-    from pipelines.training.architecture import load_tokenizer
-    from pipelines.training.captions import Facts
-    from pipelines.training.pack import is_validation, read_shards
-    from pipelines.training.wordnet import WordNet
-
-    facts = [Facts.from_json(entry.fields) for entry in read_shards(data) if not is_validation(entry.key)]
-    known, seen = vocabulary.known_words(facts, load_tokenizer(model / "tokenizer"))
-    wide = words.read_text(encoding="utf-8").split()
-    pairs = vocabulary.find_words(wide, known, seen, WordNet.read(wordnet), sentence_encoder)
-    target = output or vocabulary.WORDS_FILE
-    vocabulary.write_pairs(target, pairs)
-    typer.echo(f"{target}: {len(pairs)} words read as {len({known for _, known in pairs})} known ones")
-
-
-@train_app.command()
-def add_words(
-    model: Annotated[Path, typer.Option(exists=True, file_okay=False, help="The model folder to teach.")],
-    words: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Pairs as find-words writes them.")
-    ] = None,
-) -> None:
-    """Teach a finished model to read words that no caption had; what it reads already stays as it is."""
-    from transformers import CLIPTextModel
-
-    from pipelines.training import words as vocabulary
-    from pipelines.training.architecture import load_tokenizer
-
-    tokenizer = load_tokenizer(model / "tokenizer")
-    text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder", local_files_only=True, dtype="auto")
-    added = vocabulary.add_words(
-        tokenizer, text_encoder, vocabulary.read_pairs(words or vocabulary.WORDS_FILE)
-    )
-    tokenizer.save_pretrained(str(model / "tokenizer"))
-    text_encoder.save_pretrained(str(model / "text_encoder"))
-    typer.echo(f"{model}: {len(added)} words added")
 
 
 @train_app.command()

@@ -1,0 +1,32 @@
+"""The options that several commands of training share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+CORES = os.cpu_count() or 1
+
+Data = Annotated[Path, typer.Option(help="The data pack: a folder of WebDataset tar shards.")]
+Output = Annotated[Path, typer.Option(help="Where checkpoints, logs, sheets and the model go.")]
+Size = Annotated[Literal["v1", "toy"], typer.Option(help="v1 is what ships; toy is for tests.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Take up the last checkpoint in --output.")]
+Minutes = Annotated[float | None, typer.Option(min=0.01, help="Stop, fully annealed, after these minutes.")]
+MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop, fully annealed, after these steps.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures a step in each process.")]
+Compile = Annotated[bool, typer.Option("--compile", help="torch.compile; pays on a GPU only.")]
+CompileFor = Annotated[
+    Literal["blocks", "format-blocks", "formats", "any"],
+    typer.Option(help="What --compile compiles: the U-Net's blocks, or all of it, for any or each format."),
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that read and arrange pictures.")]
+Initial = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, file_okay=False, help="A model folder to train on from, as assets/models/… is."
+    ),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first pictures of the pack.")]
