@@ -136,7 +136,7 @@ def test_branches_from_a_step_and_remembers_the_family(artist: Visit) -> None:
 
 
 def test_branches_with_other_styles_and_only_where_it_is_painted(artist: Visit) -> None:
-    open_timeline(artist, STEPS)
+    open_timeline(artist, STEPS, seed="5")
     page = artist.page
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
@@ -172,7 +172,7 @@ def test_branches_with_other_styles_and_only_where_it_is_painted(artist: Visit) 
     page.get_by_role("navigation", name="Family").get_by_role("button", name="Compare with").click()
     page.get_by_role("button", name="Difference").click()
     painted, kept = page.evaluate(_HALVES)
-    assert painted > 5 * max(kept, 0.05), "beyond the decoder's reach the two are one picture, but for WebP"
+    assert painted > 20 * max(kept, 0.05), "beyond the decoder's reach the two are one picture"
 
 
 # The mean of what differs at the left, where it was painted, and in the right half of the picture.
