@@ -109,7 +109,7 @@ def compose_caption(facts: Facts, common: frozenset[str], rng: random.Random, ba
         sentence = _sentence(facts, subject, rng)
         extras = _extras(facts, rng, background)
         return _join([_reword(sentence, rng), *extras])
-    parts = [style] if rng.random() < 0.85 else []
+    parts = [style] if rng.random() < 0.9 else []
     if facts.artist and rng.random() < 0.35:
         parts.append(rng.choice(("by {}", "{}", "in the style of {}")).format(facts.artist))
     genre = _genre(facts, rng)
@@ -158,8 +158,10 @@ def _sentence(facts: Facts, subject: str, rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.45:
         return f"{_with_article(f'{adjective} {medium}')} of {subject}{by_artist}"
-    if kind < 0.75:
+    if kind < 0.55:
         return f"{subject}{by_artist}"
+    if kind < 0.75:
+        return f"{subject}{by_artist}, {rng.choice(STYLE_WORDS.get(facts.style, (facts.style,)))}"
     if facts.artist and kind < 0.9:
         return f"{subject} in the style of {facts.artist}"
     return f"{subject} in {facts.style} style{by_artist}"

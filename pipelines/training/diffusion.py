@@ -46,7 +46,7 @@ class DiffusionTraining:
     weight_decay: float = 0.01
     caption_dropout: float = 0.1
     snr_gamma: float = 5.0
-    snr_floor: float = 0.1
+    snr_floor: float = 0.2
     ema_decay: float = 0.998
     warmup_steps: int = 200
     compile: bool = False

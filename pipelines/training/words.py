@@ -112,14 +112,17 @@ def add_words(
 ) -> list[str]:
     """Teach both, in place, to read each new word as the known one; whatever else they read stays as it is.
 
+    A word that was added before is read anew as its known one, which a model trained further reads otherwise.
+
     Returns:
-        The words added: pairs whose known word is not one token, or whose new one is, are passed over.
+        The words added: pairs are passed over whose known word is not one token or whose new one was learnt.
     """
     vocabulary = tokenizer.get_vocab()
+    learnt = vocabulary.keys() - {str(token) for token in tokenizer.added_tokens_decoder.values()}
     added = [
         (new, f"{known}</w>")
         for new, known in pairs
-        if f"{known}</w>" in vocabulary and not {new, f"{new}</w>"} & vocabulary.keys()
+        if f"{known}</w>" in vocabulary and not {new, f"{new}</w>"} & learnt
     ]
     tokens: list[str | AddedToken] = [AddedToken(new, single_word=True, normalized=True) for new, _ in added]
     tokenizer.add_tokens(tokens)

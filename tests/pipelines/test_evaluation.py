@@ -271,7 +271,7 @@ def test_whole_evaluation_writes_finite_figures_and_keeps_its_judges(
     assert len(report["revision"]) == 64
     figures = report["results"]
     assert {"autoencoder", "style", "genre", "palette", "frechet", "memorisation", "subjects", "word pairs",
-            "diversity", "mixing"} == figures.keys()  # fmt: skip
+            "diversity", "mixing", "held-out captions"} == figures.keys()  # fmt: skip
     missing = {
         f"{section}: {name}"
         for section, values in figures.items()

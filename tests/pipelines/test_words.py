@@ -116,6 +116,22 @@ def test_a_new_word_is_read_as_the_known_one_and_nothing_else_changes(
     assert torch.equal(read(reader, "a Kitten, bright"), before["a cat, bright"])
 
 
+def test_after_further_training_an_added_word_is_read_as_the_known_one_again() -> None:
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["a cat and a dog, impressionism, bright sea"] * 40, TOY)
+    trained = tokenizer, build_text_encoder(TOY, tokenizer).eval()
+    pairs = [("kitten", "cat")]
+    add_words(*trained, pairs)
+    count = len(tokenizer)
+    embedding = trained[1].get_input_embeddings()
+    assert isinstance(embedding, torch.nn.Embedding)
+    embedding.weight.data[tokenizer.get_vocab()["cat</w>"]] += 1
+    assert not torch.equal(read(trained, "a kitten"), read(trained, "a cat"))
+    assert add_words(*trained, pairs) == ["kitten"]
+    assert len(tokenizer) == count, "no second token for the same word"
+    assert torch.equal(read(trained, "a kitten"), read(trained, "a cat"))
+
+
 def test_the_embedded_model_reads_other_words() -> None:
     folder = find_model(EMBEDDED)
     model = load_model(folder, CPU_FP32)

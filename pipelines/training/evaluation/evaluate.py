@@ -131,6 +131,7 @@ class Evaluation:
         """Measure everything; `caption_guidance` is for the Fréchet distance, the manner's by default."""
         results: Results = {"autoencoder": self.measure_vae()}
         results |= self.measure_agreement()
+        results["held-out captions"] = self.measure_caption_agreement()
         results |= self.measure_captions(caption_guidance)
         results["subjects"] = self.measure_subjects()
         results["word pairs"] = self.measure_pairs()
@@ -166,6 +167,29 @@ class Evaluation:
             "rule and pack labels, Jaccard": labels_agree(self.data, self.limit),
         }
         return results
+
+    def measure_caption_agreement(self) -> Figures:
+        """Style and genre of pictures painted from held-out captions, beside those of the very pictures.
+
+        Unlike the list of prompts these ask for nothing that the pack never shows.
+        """
+        count = self.counts.prompts
+        images = self._paint("caption-agreement", plan_captions(self.rows, count))
+        opinion, real = self._judge(images), self.real_opinion
+        rows = [self.rows[index % len(self.rows)][1] for index in range(count)]
+        seen_styles = [real.styles[index % len(self.rows)] for index in range(count)]
+        seen_genres = [real.genres[index % len(self.rows)] for index in range(count)]
+        styles, genres = [row.style for row in rows], [row.genre for row in rows]
+        style, own_style = agreement(opinion.styles, styles), agreement(seen_styles, styles)
+        genre, own_genre = agreement(opinion.genres, genres), agreement(seen_genres, genres)
+        return {
+            "style": style,
+            "style, judge on the very pictures": own_style,
+            "style, ratio": _ratio(style, own_style),
+            "genre": genre,
+            "genre, judge on the very pictures": own_genre,
+            "genre, ratio": _ratio(genre, own_genre),
+        }
 
     def measure_captions(self, guidance: float | None) -> Results:
         """Pictures painted from held-out captions beside the held-out pictures, and beside training ones."""
