@@ -5,12 +5,12 @@ torch is imported by the commands, not by this module, so that listing the comma
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipelines.training.evaluation.cli import evaluation_app
 from pipelines.training.options import (
     CORES,
     BatchSize,
@@ -36,6 +36,7 @@ train_app = typer.Typer(
 )
 
 train_app.add_typer(words_app)
+train_app.add_typer(evaluation_app)
 
 
 def _run(
@@ -230,147 +231,3 @@ def export(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     typer.echo(f"{model}: {size_bytes:,} bytes")
-
-
-@train_app.command()
-def evaluate(
-    data: Data,
-    output: Output,
-    model: Annotated[
-        str | None, typer.Option(help="A model's name or folder; by default the embedded one.")
-    ] = None,
-    size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judges; toy is for tests.")] = "v1",
-    pictures: Annotated[int, typer.Option(min=4, help="Painted from held-out captions.")] = 2000,
-    prompts: Annotated[int, typer.Option(min=2, help="Painted for style, genre and palette.")] = 500,
-    subject_seeds: Annotated[int, typer.Option(min=1, help="Pictures of each subject and manner.")] = 4,
-    pair_seeds: Annotated[int, typer.Option(min=1, help="Pictures of each word of a pair.")] = 10,
-    diversity_seeds: Annotated[int, typer.Option(min=2, help="Pictures of one prompt.")] = 8,
-    mixed_prompts: Annotated[int, typer.Option(min=1, help="Painted in mixes of two styles.")] = 100,
-    judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of each judge.")] = 3000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 64,
-    sampler: Annotated[str | None, typer.Option(help="The model's own by default.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="The model's own by default.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(min=0, help="The model's own by default.")] = None,
-    caption_guidance: Annotated[
-        float | None, typer.Option(min=0, help="For the Fréchet distance; --guidance-scale by default.")
-    ] = None,
-    prompts_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Other prompts, as TOML.")
-    ] = None,
-    workers: Workers = CORES,
-    limit: Limit = None,
-) -> None:
-    """Measure a model: agreement, distance to real pictures, diversity, memorisation, its autoencoder."""
-    # Here, so that training alone needs neither these nor pydantic.
-    from pipelines.models.find import EMBEDDED, find_model
-    from pipelines.recipe import BadInput
-    from pipelines.samplers import SAMPLERS
-
-    try:
-        folder = find_model(model or EMBEDDED)
-        chosen = sampler or folder.defaults.sampler
-        if chosen not in SAMPLERS:
-            raise BadInput(f"There is no sampler {chosen}; these are: {', '.join(SAMPLERS)}.", "sampler")
-        folder.check_sampler(chosen)
-    except BadInput as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-    if not sorted(data.glob("*.tar*")):
-        typer.echo(f"error: no .tar shard in {data}: --data is the folder of the data pack", err=True)
-        raise typer.Exit(2)
-
-    from pipelines.training.evaluation.evaluate import Counts, Evaluation
-    from pipelines.training.evaluation.painting import Manner
-    from pipelines.training.evaluation.prompts import PROMPTS_FILE, read_prompts
-    from pipelines.training.evaluation.report import Report
-
-    defaults = folder.defaults
-    manner = Manner(
-        chosen,
-        defaults.num_inference_steps if steps is None else steps,
-        defaults.guidance_scale if guidance_scale is None else guidance_scale,
-    )
-    counts = Counts(
-        pictures,
-        prompts,
-        subject_seeds,
-        pair_seeds,
-        diversity_seeds,
-        mixed_prompts,
-        judge_steps,
-        batch_size,
-    )
-    evaluation = Evaluation(
-        folder,
-        data,
-        output,
-        prompts=read_prompts(prompts_file or PROMPTS_FILE),
-        counts=counts,
-        manner=manner,
-        size=size,
-        workers=workers,
-        limit=limit,
-        say=lambda line: typer.echo(line, err=True),
-    )
-    report = Report(
-        model=folder.name,
-        revision=folder.revision,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        device=str(evaluation.device),
-        manner=manner,
-        counts=counts,
-        results=evaluation.run(caption_guidance),
-    )
-    report.write(output / "evaluation.json")
-    typer.echo(report.markdown())
-    typer.echo(f"written to {output / 'evaluation.json'}", err=True)
-
-
-@train_app.command()
-def evaluate_filling(
-    data: Data,
-    output: Output,
-    model: Annotated[
-        str | None, typer.Option(help="A model's name or folder; by default the embedded one.")
-    ] = None,
-    size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judge; toy is for tests.")] = "v1",
-    pictures: Annotated[int, typer.Option(min=1, help="Held-out paintings with a hole.")] = 50,
-    judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of the judge.")] = 3000,
-    judge_batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pictures in each; fewer suit a CPU.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="The model's own by default.")] = None,
-    workers: Workers = CORES,
-    limit: Limit = None,
-) -> None:
-    """Measure how a model fills holes: the seam, colours and style, beside naive ways of filling."""
-    from pipelines.models.find import EMBEDDED, find_model
-    from pipelines.recipe import BadInput
-
-    try:
-        folder = find_model(model or EMBEDDED)
-    except BadInput as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-    if not sorted(data.glob("*.tar*")):
-        typer.echo(f"error: no .tar shard in {data}: --data is the folder of the data pack", err=True)
-        raise typer.Exit(2)
-
-    from pipelines.training.evaluation.filling import filling_table, measure_filling, write_filling
-
-    results = measure_filling(
-        folder,
-        data,
-        output,
-        pictures=pictures,
-        judge_steps=judge_steps,
-        judge_batch_size=judge_batch_size,
-        steps=steps,
-        size=size,
-        workers=workers,
-        limit=limit,
-        say=lambda line: typer.echo(line, err=True),
-    )
-    write_filling(results, output / "filling.json")
-    typer.echo(filling_table(results))
-    typer.echo(f"written to {output / 'filling.json'}", err=True)

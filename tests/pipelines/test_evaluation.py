@@ -61,6 +61,8 @@ names = ["ship", "pear", "cat", "storm", "tree", "house"]
 [pairs]
 styles = ["romanticism"]
 words = [["vessel", "ship"], ["zebra", "cat"]]
+[sheet]
+prompts = ["ship", "pear", "cat"]
 [diversity]
 prompts = ["ship"]
 """
@@ -292,6 +294,20 @@ def test_whole_evaluation_writes_finite_figures_and_keeps_its_judges(
     assert "training the judge" not in again.output
     repeated = json.loads((output / "evaluation.json").read_text())["results"]
     assert repeated == figures
+
+
+def test_sheet_paints_each_prompt_from_its_own_seed(model: Path, tmp_path: Path) -> None:
+    prompts, target = tmp_path / "prompts.toml", tmp_path / "sheet.png"
+    prompts.write_text(TOY_PROMPTS)
+    where = ["--model", str(model), "--prompts-file", str(prompts)]
+    result = CliRunner().invoke(train_app, ["sheet", "--output", str(target), *where])
+    assert result.exit_code == 0, result.output
+    assert "3 pictures" in result.output
+    with Image.open(target) as sheet:
+        assert sheet.size == (3 * 192, 192)
+        ship, cat = sheet.crop((0, 0, 192, 192)), sheet.crop((384, 0, 576, 192))
+    assert ship.tobytes() != cat.tobytes()
+    assert len(read_prompts().sheet.prompts) == 64
 
 
 def test_evaluation_refuses_in_a_sentence_what_it_cannot_find(pack: Path, tmp_path: Path) -> None:

@@ -70,12 +70,19 @@ class Diversity(_Model):
     prompts: tuple[str, ...]
 
 
+class Sheet(_Model):
+    """Prompts painted from one seed each, to be looked at."""
+
+    prompts: tuple[str, ...]
+
+
 class Prompts(_Model):
     """Everything that an evaluation asks for."""
 
     agreement: Agreement
     subjects: Subjects
     pairs: Pairs
+    sheet: Sheet
     diversity: Diversity
 
 
@@ -135,6 +142,12 @@ def plan_diversity(diversity: Diversity, seeds: int) -> list[Wanted]:
     """Every prompt from `seeds` seeds, in a square."""
     square = FORMATS[-1]
     return [Wanted(prompt, seed, square) for prompt in diversity.prompts for seed in range(seeds)]
+
+
+def plan_sheet(sheet: Sheet) -> list[Wanted]:
+    """Every prompt once, in a square, its number the seed."""
+    square = FORMATS[-1]
+    return [Wanted(prompt, seed, square) for seed, prompt in enumerate(sheet.prompts)]
 
 
 def plan_captions(rows: Sequence[tuple[Format, Row]], count: int) -> list[Wanted]:

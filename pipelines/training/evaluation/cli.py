@@ -1,0 +1,195 @@
+"""`python app.py train evaluate`, `evaluate-filling` and `sheet`: how good a model is, and how it looks.
+
+torch is imported by the commands, not by this module, so that listing the commands stays quick.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pipelines.training.options import CORES, Data, Limit, Output, Workers
+
+if TYPE_CHECKING:
+    from pipelines.models.find import ModelFolder
+
+evaluation_app = typer.Typer()
+
+Model = Annotated[str | None, typer.Option(help="A model's name or folder; by default the embedded one.")]
+
+
+def _find(model: str | None) -> ModelFolder:
+    # Here, so that training alone needs neither this nor pydantic.
+    from pipelines.models.find import EMBEDDED, find_model
+    from pipelines.recipe import BadInput
+
+    try:
+        return find_model(model or EMBEDDED)
+    except BadInput as error:
+        raise _refused(str(error)) from error
+
+
+def _check_data(data: Path) -> None:
+    if not sorted(data.glob("*.tar*")):
+        raise _refused(f"no .tar shard in {data}: --data is the folder of the data pack")
+
+
+def _refused(sentence: str) -> typer.Exit:
+    typer.echo(f"error: {sentence}", err=True)
+    return typer.Exit(2)
+
+
+@evaluation_app.command()
+def evaluate(
+    data: Data,
+    output: Output,
+    model: Model = None,
+    size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judges; toy is for tests.")] = "v1",
+    pictures: Annotated[int, typer.Option(min=4, help="Painted from held-out captions.")] = 2000,
+    prompts: Annotated[int, typer.Option(min=2, help="Painted for style, genre and palette.")] = 500,
+    subject_seeds: Annotated[int, typer.Option(min=1, help="Pictures of each subject and manner.")] = 4,
+    pair_seeds: Annotated[int, typer.Option(min=1, help="Pictures of each word of a pair.")] = 10,
+    diversity_seeds: Annotated[int, typer.Option(min=2, help="Pictures of one prompt.")] = 8,
+    mixed_prompts: Annotated[int, typer.Option(min=1, help="Painted in mixes of two styles.")] = 100,
+    judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of each judge.")] = 3000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 64,
+    sampler: Annotated[str | None, typer.Option(help="The model's own by default.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="The model's own by default.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(min=0, help="The model's own by default.")] = None,
+    caption_guidance: Annotated[
+        float | None, typer.Option(min=0, help="For the Fréchet distance; --guidance-scale by default.")
+    ] = None,
+    prompts_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Other prompts, as TOML.")
+    ] = None,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Measure a model: agreement, distance to real pictures, diversity, memorisation, its autoencoder."""
+    from pipelines.recipe import BadInput
+    from pipelines.samplers import SAMPLERS
+
+    folder = _find(model)
+    chosen = sampler or folder.defaults.sampler
+    if chosen not in SAMPLERS:
+        raise _refused(f"There is no sampler {chosen}; these are: {', '.join(SAMPLERS)}.")
+    try:
+        folder.check_sampler(chosen)
+    except BadInput as error:
+        raise _refused(str(error)) from error
+    _check_data(data)
+
+    from pipelines.training.evaluation.evaluate import Counts, Evaluation
+    from pipelines.training.evaluation.painting import Manner
+    from pipelines.training.evaluation.prompts import PROMPTS_FILE, read_prompts
+    from pipelines.training.evaluation.report import Report
+
+    defaults = folder.defaults
+    manner = Manner(
+        chosen,
+        defaults.num_inference_steps if steps is None else steps,
+        defaults.guidance_scale if guidance_scale is None else guidance_scale,
+    )
+    counts = Counts(
+        pictures,
+        prompts,
+        subject_seeds,
+        pair_seeds,
+        diversity_seeds,
+        mixed_prompts,
+        judge_steps,
+        batch_size,
+    )
+    evaluation = Evaluation(
+        folder,
+        data,
+        output,
+        prompts=read_prompts(prompts_file or PROMPTS_FILE),
+        counts=counts,
+        manner=manner,
+        size=size,
+        workers=workers,
+        limit=limit,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    report = Report(
+        model=folder.name,
+        revision=folder.revision,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        device=str(evaluation.device),
+        manner=manner,
+        counts=counts,
+        results=evaluation.run(caption_guidance),
+    )
+    report.write(output / "evaluation.json")
+    typer.echo(report.markdown())
+    typer.echo(f"written to {output / 'evaluation.json'}", err=True)
+
+
+@evaluation_app.command()
+def sheet(
+    output: Annotated[Path, typer.Option(help="The picture to write, such as after.webp.")],
+    model: Model = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 8,
+    prompts_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Other prompts, as TOML.")
+    ] = None,
+) -> None:
+    """Paint the sheet of prompts that versions of the model are compared by, at the model's own settings."""
+    import torch
+    from accelerate import PartialState
+
+    from pipelines.training.evaluation.painting import Manner, Painter
+    from pipelines.training.evaluation.prompts import PROMPTS_FILE, plan_sheet, read_prompts
+    from pipelines.training.sheets import save_sheet
+
+    folder = _find(model)
+    pace = folder.defaults
+    manner = Manner(pace.sampler, pace.num_inference_steps, pace.guidance_scale)
+    painter = Painter(folder, torch.device(PartialState().device or "cpu"), batch_size)
+    wanted = plan_sheet(read_prompts(prompts_file or PROMPTS_FILE).sheet)
+    images = painter.paint(wanted, manner, lambda line: typer.echo(line, err=True))
+    save_sheet(output, [torch.stack(images[start : start + 8]) for start in range(0, len(images), 8)])
+    typer.echo(f"{output}: {len(images)} pictures")
+
+
+@evaluation_app.command()
+def evaluate_filling(
+    data: Data,
+    output: Output,
+    model: Model = None,
+    size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judge; toy is for tests.")] = "v1",
+    pictures: Annotated[int, typer.Option(min=1, help="Held-out paintings with a hole.")] = 50,
+    judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of the judge.")] = 3000,
+    judge_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pictures in each; fewer suit a CPU.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="The model's own by default.")] = None,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Measure how a model fills holes: the seam, colours and style, beside naive ways of filling."""
+    folder = _find(model)
+    _check_data(data)
+
+    from pipelines.training.evaluation.filling import filling_table, measure_filling, write_filling
+
+    results = measure_filling(
+        folder,
+        data,
+        output,
+        pictures=pictures,
+        judge_steps=judge_steps,
+        judge_batch_size=judge_batch_size,
+        steps=steps,
+        size=size,
+        workers=workers,
+        limit=limit,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    write_filling(results, output / "filling.json")
+    typer.echo(filling_table(results))
+    typer.echo(f"written to {output / 'filling.json'}", err=True)
