@@ -10,7 +10,9 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
+from pipelines.picture_files import picture_size
 from pipelines.recipe import BadInput
+from pipelines.sources import source_key
 from studio.components.holes import hole_fields
 from studio.components.identity import artist_of
 from studio.components.mixing import mix_from
@@ -66,16 +68,24 @@ def add_api(studio: "Studio") -> None:
         width: int = folder.width,
         height: int = folder.height,
         steer: float = 0.0,
+        follow: list[dict[str, Any]] | None = None,
     ) -> tuple[FileData, dict[str, object]]:
         """Paint one picture in several styles and wait for it: the PNG, and its recipe.
 
         styles is {"ukiyo-e": 0.6, "baroque": 0.4}, or a list of {"name", "weight"} with, if wanted, a "curve"
         over the steps, a "region" and, for a style of your own, its "prompt". method is conditioning, slerp
-        or prediction. steer, from 0 to 10, lets the model's style classifier push towards them.
+        or prediction. steer, from 0 to 10, lets the model's style classifier push towards them. follow is
+        up to three pictures whose manner is taken over: {"image": a file as gradio_client's handle_file gives
+        it, "strength": from 0 to 1}.
         """
+        artist = artist_of(studio, request) or studio.artists.guest()
+        try:
+            references = _followed(studio, artist.id, follow or [])
+        except BadInput as error:
+            raise _refusal(str(error)) from None
         return await finished(
             request,
-            mix=_mixed(styles, method) | {"steer": steer},
+            mix=_mixed(styles, method) | {"steer": steer, "references": references},
             prompt=prompt,
             negative_prompt=negative_prompt,
             seed=seed,
@@ -186,6 +196,17 @@ def _mixed(styles: dict[str, float] | list[dict[str, Any]], method: str) -> dict
     if isinstance(styles, dict):
         styles = [{"name": name, "weight": weight} for name, weight in styles.items()]
     return {"method": method, "styles": styles}
+
+
+def _followed(studio: "Studio", artist_id: str, follow: list[dict[str, Any]]) -> list[dict[str, object]]:
+    """Keep the pictures that a mix follows, and name them as a recipe does."""
+    references: list[dict[str, object]] = []
+    for one in follow:
+        content = _uploaded(one.get("image") or {})
+        picture_size(content, max_pixels=studio.sources.max_pixels)
+        studio.sources.keep(artist_id, content)
+        references.append({"image": source_key(content), "strength": one.get("strength", 1.0)})
+    return references
 
 
 def _uploaded(file: dict[str, Any]) -> bytes:

@@ -46,6 +46,22 @@ def test_blend_mixes_styles(client: Client) -> None:
         client.predict(styles={"cubism": 1}, api_name="/blend")
 
 
+def test_blend_follows_a_picture(client: Client, tmp_path: Path) -> None:
+    Image.radial_gradient("L").convert("RGB").save(tmp_path / "followed.png")
+    (tmp_path / "words.png").write_text("no picture")
+    followed: Any = {"image": handle_file(tmp_path / "followed.png"), "strength": 0.5}
+    plainly: Any = {"styles": {"baroque": 1}, "prompt": "a pier", "seed": 3, "num_inference_steps": 2}
+    alone, _recipe = client.predict(**plainly, api_name="/blend")
+    path, recipe = client.predict(**plainly, follow=[followed], api_name="/blend")
+    assert [one["strength"] for one in recipe["mix"]["references"]] == [0.5]
+    with Image.open(Path(alone)) as without, Image.open(Path(path)) as following:
+        assert without.tobytes() != following.tobytes()
+    with pytest.raises(AppError, match="from 0, not at all, to 1"):
+        client.predict(**plainly, follow=[followed | {"strength": 2}], api_name="/blend")
+    with pytest.raises(AppError, match="not a picture"):
+        client.predict(**plainly, follow=[{"image": handle_file(tmp_path / "words.png")}], api_name="/blend")
+
+
 def test_inpaint_repaints_a_part(client: Client, house: House, tmp_path: Path) -> None:
     before = np.asarray(Image.linear_gradient("L").resize((300, 200)).convert("RGB"))
     hole = np.zeros((200, 300), np.uint8)
