@@ -95,6 +95,18 @@ def min_snr_weight(alpha_bar: torch.Tensor, gamma: float, floor: float = 0.0) ->
     return (snr.clamp(max=gamma) + floor) / (snr + 1.0)
 
 
+def draw_timesteps(weights: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw timesteps (count,) as often as `weights` (T,) say, one from each of `count` equal shares of them.
+
+    The expected loss is that of uniform timesteps times their weights, with less noise in it: no time is
+    spent on timesteps that hardly count.
+    """
+    jitter = torch.rand(count, device=weights.device, generator=generator)
+    shares = (torch.arange(count, device=weights.device) + jitter) / count
+    below = weights.double().cumsum(0)
+    return torch.searchsorted(below, shares.double() * below[-1]).clamp(max=len(weights) - 1)
+
+
 class DiffusionLoss:
     """The loss of one batch: draws timesteps and noise, and compares the prediction with v."""
 
@@ -104,6 +116,7 @@ class DiffusionLoss:
         self.encoded = encoded
         self.training = training
         self.alphas_cumprod = build_scheduler().alphas_cumprod.to(bank.device)
+        self.weights = min_snr_weight(self.alphas_cumprod, training.snr_gamma, training.snr_floor)
 
     def train(self, model: nn.Module, step: int) -> torch.Tensor:
         """The weighted loss of a fresh random batch, a scalar."""
@@ -111,9 +124,10 @@ class DiffusionLoss:
         latents, ids = self.encoded.draw(bank, step, count)
         dropped = bank.draw_integers(1000, count) < 1000 * self.training.caption_dropout
         ids = torch.where(dropped[:, None], self.encoded.empty_ids.long(), ids)
-        timesteps = self._spread_timesteps(count)
+        timesteps = draw_timesteps(self.weights, count, bank.generator)
         noise = torch.randn(latents.shape, device=bank.device, generator=bank.generator)
-        return self._loss(model, latents, ids, timesteps, noise)
+        # Each is as rare as its weight is small, so all count alike.
+        return self.weights.mean() * self._errors(model, latents, ids, timesteps, noise).mean()
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> float:
@@ -127,11 +141,12 @@ class DiffusionLoss:
                 ids = self.encoded.input_ids[shape][rows, 0].long()
                 timesteps = torch.linspace(5, 994, len(rows), device=self.bank.device).long()
                 noise = torch.randn(latents.shape, device=self.bank.device, generator=generator)
-                losses.append(self._loss(model, latents, ids, timesteps, noise) * len(rows))
+                errors = self._errors(model, latents, ids, timesteps, noise)
+                losses.append((self.weights[timesteps] * errors).sum())
         count = sum(len(rows) for rows in self.bank.validation.values())
         return torch.stack(losses).sum().item() / count if losses else float("nan")
 
-    def _loss(
+    def _errors(
         self,
         model: nn.Module,
         latents: torch.Tensor,
@@ -139,17 +154,9 @@ class DiffusionLoss:
         timesteps: torch.Tensor,
         noise: torch.Tensor,
     ) -> torch.Tensor:
-        alpha_bar = self.alphas_cumprod[timesteps]
-        noisy, target = v_prediction_target(latents, noise, alpha_bar)
-        error = (model(noisy, timesteps, ids) - target).square().mean((1, 2, 3))
-        weight = min_snr_weight(alpha_bar, self.training.snr_gamma, self.training.snr_floor)
-        return (weight * error).mean()
-
-    def _spread_timesteps(self, count: int) -> torch.Tensor:
-        """Uniform timesteps (count,), one from each of `count` equal ranges: less noisy than free draws."""
-        jitter = torch.rand(count, device=self.bank.device, generator=self.bank.generator)
-        shares = (torch.arange(count, device=self.bank.device) + jitter) / count
-        return (shares * len(self.alphas_cumprod)).long().clamp(max=len(self.alphas_cumprod) - 1)
+        """The squared error of each picture's v prediction, (B,), not weighted."""
+        noisy, target = v_prediction_target(latents, noise, self.alphas_cumprod[timesteps])
+        return (model(noisy, timesteps, ids) - target).square().mean((1, 2, 3))
 
 
 class DiffusionStep:

@@ -26,7 +26,7 @@ from pipelines.training.captions import Facts, clean_title, common_words, compos
 from pipelines.training.cli import train_app
 from pipelines.training.clock import Budget, learning_rate_scale
 from pipelines.training.compiling import compile_unet
-from pipelines.training.diffusion import min_snr_weight, v_prediction_target
+from pipelines.training.diffusion import draw_timesteps, min_snr_weight, v_prediction_target
 from pipelines.training.distillation import LORA_FILE, ConsistencyLoss, DistillationTraining
 from pipelines.training.pack import (
     FORMATS,
@@ -169,6 +169,15 @@ def test_run_without_a_limit_is_refused_in_a_sentence(tmp_path: Path) -> None:
     result = CliRunner().invoke(train_app, ["all", "--data", str(tmp_path), "--output", str(tmp_path)])
     assert result.exit_code == 2
     assert "--minutes" in result.output
+
+
+def test_timesteps_are_drawn_as_often_as_they_weigh() -> None:
+    weights = torch.tensor([0.0, 1.0, 3.0, 0.0, 4.0])
+    drawn = draw_timesteps(weights, 800, torch.Generator().manual_seed(0))
+    assert torch.bincount(drawn, minlength=5).tolist() == [0, 100, 300, 0, 400]
+    # The mean of what is drawn, times the mean weight, is the weighted mean of all.
+    errors = torch.tensor([7.0, 2.0, 5.0, 1.0, 3.0])
+    assert torch.isclose(weights.mean() * errors[drawn].mean(), (weights * errors).mean(), rtol=1e-4)
 
 
 def test_v_prediction_is_undone_by_its_own_equation() -> None:
