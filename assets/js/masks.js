@@ -73,7 +73,7 @@ function acrossBoth(alpha, width, height, along) {
 
 // A mask that fades out over so many pixels beyond its border, and no further: as the studio feathers it.
 export function feathered(alpha, width, height, feather) {
-  const box = feather > 0 ? coveredBox(alpha, width, height, feather) : null;
+  const box = feather > 0 ? coveredBox(alpha, width, height, 2 * feather) : null; // no mean is cut short that counts
   if (!box) return alpha;
   const [left, top, across, down] = box;
   const part = cut(alpha, width, box);
