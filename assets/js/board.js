@@ -25,11 +25,12 @@ export class Board {
     this.view = { scale: 1, x: 0, y: 0 };
     this.veil = new Veil();
     this.pointing = new Pointing(this);
-    new ResizeObserver(() => this.fit()).observe(canvas.parentElement);
+    this.fitted = true; // until she looks from nearer, which stays so when the board has more room or less
+    new ResizeObserver(() => (this.fitted ? this.fit() : this.#reframe())).observe(canvas.parentElement);
   }
 
   get locked() {
-    return !this.before || this.after !== null || this.preview !== null;
+    return !this.before || this.after !== null || this.preview !== null || this.masks.stroke !== null;
   }
 
   // `masks` are those that were kept of this picture, if any.
@@ -44,7 +45,8 @@ export class Board {
     this.changed();
   }
 
-  // Lets the picture grow, or shrink back. Held, it stays where it is on the page as long as there is room.
+  // Lets the picture grow, or shrink back. Held, it stays where it is on the page as long as there is room, and so
+  // it does where she looks from nearer and nothing changes.
   extend(margins, { held = false } = {}) {
     if (this.locked) return;
     const by = margins.map((side, index) => side - this.margins[index]);
@@ -52,7 +54,8 @@ export class Board {
     this.margins = margins;
     const { scale, x, y } = this.view;
     this.view = { scale, x: x - by[0] * scale, y: y - by[1] * scale };
-    if (held && this.#isWhole) this.draw();
+    const stays = this.fitted ? held && this.#isWhole : held || !by.some(Boolean);
+    if (stays) this.draw();
     else this.fit();
   }
 
@@ -94,14 +97,21 @@ export class Board {
     this.draw();
   }
 
-  fit() {
+  // Makes the canvas as large as its frame; false where there is none to be seen.
+  #frame() {
     const frame = this.canvas.parentElement.getBoundingClientRect();
-    if (!frame.width || !frame.height) return;
+    if (!frame.width || !frame.height) return false;
     const dense = window.devicePixelRatio || 1;
     this.canvas.width = Math.round(frame.width * dense);
     this.canvas.height = Math.round(frame.height * dense);
+    return true;
+  }
+
+  fit() {
+    if (!this.#frame()) return;
+    this.fitted = true;
     if (this.before) {
-      const margin = 28 * dense;
+      const margin = 28 * (window.devicePixelRatio || 1);
       const { width, height } = this.before;
       const scale = Math.min((this.canvas.width - 2 * margin) / width, (this.canvas.height - 2 * margin) / height);
       this.view = { scale, x: (this.canvas.width - scale * width) / 2, y: (this.canvas.height - scale * height) / 2 };
@@ -111,9 +121,22 @@ export class Board {
     this.draw();
   }
 
+  // Keeps in the middle what is there.
+  #reframe() {
+    const { width, height } = this.canvas;
+    if (this.#frame()) this.move((this.canvas.width - width) / 2, (this.canvas.height - height) / 2);
+  }
+
+  move(right, down) {
+    this.fitted = false;
+    this.view = { ...this.view, x: this.view.x + right, y: this.view.y + down };
+    this.draw();
+  }
+
   zoom(factor, x = this.canvas.width / 2, y = this.canvas.height / 2) {
     const scale = Math.min(Math.max(this.view.scale * factor, 0.05), 40);
     const by = scale / this.view.scale;
+    this.fitted = false;
     this.view = { scale, x: x - by * (x - this.view.x), y: y - by * (y - this.view.y) };
     this.draw();
   }

@@ -1,6 +1,7 @@
 // The inpainting tab: bring a picture, paint over what should change, say what should be there, and watch it come.
 
 import { Board } from "./board.js";
+import { bringing } from "./bringing.js";
 import { blobOf, button, el } from "./dom.js";
 import { hear, openTimeline, say, tell } from "./desk.js";
 import { FillForm } from "./fillform.js";
@@ -80,13 +81,7 @@ class Inpainting {
     this.status = el("p.inpaint-status", { role: "status" });
     const line = el("div.inpaint-line", {}, this.status, this.tools.list.element, this.actions);
     this.root.querySelector(".inpaint-bar").replaceChildren(this.tools.element, this.comparing, this.thumbs, line);
-    this.file = el("input", { type: "file", accept: "image/*,.heic,.heif,.tif,.tiff,.avif", hidden: true, "aria-label": "A picture from your files" });
-    this.file.addEventListener("change", () => {
-      if (this.file.files[0]) this.bring(this.file.files[0]);
-      this.file.value = ""; // the same file once more is a choice too
-    });
-    this.root.querySelector(".inpaint-choose").addEventListener("click", () => this.file.click());
-    this.root.append(this.file);
+    bringing(this.root, (file) => this.bring(file));
   }
 
   #listen() {
@@ -101,16 +96,6 @@ class Inpainting {
     });
     this.form.form.addEventListener("change", (event) => {
       if (event.target.dataset.side) this.#noteGrowth();
-    });
-    const over = this.root.querySelector(".inpaint-easel");
-    over.addEventListener("dragover", (event) => event.preventDefault());
-    over.addEventListener("drop", (event) => {
-      event.preventDefault();
-      if (event.dataTransfer.files[0]) this.bring(event.dataTransfer.files[0]);
-    });
-    document.addEventListener("paste", (event) => {
-      const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
-      if (file && this.root.offsetParent) this.bring(file);
     });
     document.addEventListener("keydown", (event) => this.#key(event));
   }
@@ -136,7 +121,9 @@ class Inpainting {
   async #bringFrom(asked) {
     this.form.complain({});
     try {
-      await this.#open(await asked());
+      const source = await asked();
+      this.#layAside();
+      await this.#open(source);
     } catch (error) {
       this.#refuse(error);
     }
@@ -190,10 +177,22 @@ class Inpainting {
     this.board.draw();
   }
 
+  // What is on the desk can be come back to.
+  #layAside(fill = false) {
+    if (this.weaving.isOn) this.weaving.end();
+    const { source } = this.kept.desk;
+    if (source && this.board.masks) this.kept.push({ source, fill, masks: this.board.masks.kept, extend: this.form.extend });
+  }
+
+  #another() {
+    this.#layAside();
+    this.#putAway();
+  }
+
   #putAway() {
+    this.fills.leave();
     this.board.close();
     Object.assign(this.kept.desk, { source: null, group: null, region: null });
-    this.kept.forget();
     this.#show("empty");
     this.#remember();
   }
@@ -273,10 +272,9 @@ class Inpainting {
   }
 
   async #goOnFrom(job) {
-    const before = { source: this.kept.desk.source, masks: this.board.masks.kept, extend: this.form.extend };
     try {
       const next = await send(`/sources/from/${job.artwork}`);
-      this.kept.push(before);
+      this.#layAside(true);
       await this.#open(next);
       say("You paint on from this fill.");
     } catch (error) {
@@ -286,7 +284,11 @@ class Inpainting {
 
   async #takeBack() {
     const { source, masks, extend } = this.kept.pop();
-    await this.#open(source, masks, extend);
+    try {
+      await this.#open(source, masks, extend);
+    } catch (error) {
+      this.#refuse(error);
+    }
   }
 
   // Two fills are brushed into one, which is kept, and painted on from.
@@ -332,7 +334,7 @@ class Inpainting {
     })));
     const laid = this.laying.of(job);
     const other = all.find((one) => one.artwork && one.id !== job?.id);
-    const now = JSON.stringify([view, laid?.artwork, job?.id, job?.state, laid?.timeline_ready, running, this.kept.canTakeBack, other?.id, woven]);
+    const now = JSON.stringify([view, laid?.artwork, job?.id, job?.state, laid?.timeline_ready, running, this.kept.before.length, other?.id, woven]);
     if (now === this.offered) return;
     this.offered = now;
     this.actions.replaceChildren(...(woven ? this.#wovenOffers() : this.#offers(job, laid, other)));
@@ -353,9 +355,10 @@ class Inpainting {
       stop.append(el("kbd", {}, "Esc"));
       offers.push(stop);
     } else if (job) offers.push(button("Back to the mask", "reuse", () => this.#backToMask()));
-    else if (this.root.dataset.view === "mask") {
-      if (this.kept.canTakeBack) offers.push(button("Take the last fill back", "reuse", () => this.#takeBack()));
-      offers.push(el("button.inpaint-act", { type: "button", title: "Put this one away", onclick: () => this.#putAway() }, "Another picture"));
+    else {
+      const { last } = this.kept;
+      if (last) offers.push(button(last.fill ? "Take the last fill back" : "Back to the last picture", "reuse", () => this.#takeBack()));
+      if (this.kept.desk.source) offers.push(el("button.inpaint-act", { type: "button", title: "Put this one away", onclick: () => this.#another() }, "Another picture"));
     }
     if (job?.artwork && other && !running) offers.push(button("Brush another in", "lerp", () => this.weaving.begin(job, other)));
     if (!laid?.artwork) return offers;
@@ -391,14 +394,16 @@ class Inpainting {
     this.#show("empty");
     const { source, group, region, form } = this.kept.recallDesk();
     this.form.values = form;
-    if (!source) return;
+    const masks = await this.kept.recallMasks(source);
+    if (!source) return this.#describe();
     try {
-      await this.#open(source, await this.kept.recallMasks(source), this.form.extend.map(Number));
+      await this.#open(source, masks, this.form.extend.map(Number));
     } catch (error) {
       if (error instanceof Refusal) this.#putAway();
       else this.form.complain({ sentence: "The studio does not answer; what you painted is kept here. Reload the page.", field: "image" });
-      return;
+      return undefined;
     }
     if (group) this.follow(group, region);
+    return undefined;
   }
 }

@@ -1,5 +1,5 @@
 // The inpainting desk as it outlives a reload: what is small in localStorage; masks with the way they came, and the
-// pictures that were painted on from, in the browser's own database.
+// pictures that lay here before, in the browser's own database.
 
 import { Place, take } from "./shelf.js";
 
@@ -25,12 +25,12 @@ export class KeptDesk {
     return { ...nothing, ...JSON.parse(localStorage.getItem(DESK) ?? "{}") };
   }
 
-  // The masks of a picture as they were left, or null.
-  async recallMasks({ source }) {
+  // The masks of its picture as they were left, or null.
+  async recallMasks(source) {
     try {
       this.before = (await take(BEFORE)) ?? [];
       const kept = await take(MASKS);
-      return kept?.of === source ? kept.masks : null;
+      return source && kept?.of === source.source ? kept.masks : null;
     } catch {
       return null; // a browser that keeps nothing begins anew
     }
@@ -48,27 +48,22 @@ export class KeptDesk {
     return this.masks.put();
   }
 
-  // A picture that was painted on from, with its masks: where "take the last fill back" leads.
+  // The picture that was on the desk before, with its masks: a fill was painted on from (`fill`), or another came.
 
-  get canTakeBack() {
-    return this.before.length > 0;
+  get last() {
+    return this.before.at(-1);
   }
 
-  push({ source, masks, extend }) {
+  push({ masks, ...picture }) {
     const done = masks.done.slice(-MOST_CHANGES);
-    this.before = [...this.before, { source, masks: { ...masks, done, undone: [] }, extend }].slice(-MOST_BEFORE);
+    this.before = [...this.before, { ...picture, masks: { ...masks, done, undone: [] } }].slice(-MOST_BEFORE);
     this.pictures.put();
   }
 
   pop() {
-    const last = this.before.at(-1);
+    const { last } = this;
     this.before = this.before.slice(0, -1);
     this.pictures.put();
     return last;
-  }
-
-  forget() {
-    this.before = [];
-    this.pictures.put();
   }
 }

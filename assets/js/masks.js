@@ -35,40 +35,65 @@ export function spread(alpha, width, height, pixels) {
 
 // The largest value within `radius` of each, along rows and then along columns; a line's best are kept in a queue.
 function largest(alpha, width, height, radius) {
-  return acrossBoth(alpha, width, height, (from, to, at, step, length, queue) => {
-    let [head, tail] = [0, 0];
+  const places = new Int32Array(Math.max(width, height));
+  return acrossBoth(alpha, width, height, (from, to, length) => {
+    let head = 0;
+    let tail = 0;
     for (let i = 0; i < length + radius; i++) {
       if (i < length) {
-        while (tail > head && from[at + queue[tail - 1] * step] <= from[at + i * step]) tail--;
-        queue[tail++] = i;
+        while (tail > head && from[places[tail - 1]] <= from[i]) tail--;
+        places[tail++] = i;
       }
       const centre = i - radius;
       if (centre < 0) continue;
-      while (queue[head] < centre - radius) head++;
-      to[at + centre * step] = from[at + queue[head] * step];
+      while (places[head] < centre - radius) head++;
+      to[centre] = from[places[head]];
     }
   });
 }
 
 // The mean within `radius` of each, of what lies on the mask.
 function averaged(alpha, width, height, radius) {
-  return acrossBoth(alpha, width, height, (from, to, at, step, length) => {
-    let [sum, count] = [0, 0];
+  return acrossBoth(alpha, width, height, (from, to, length) => {
+    let sum = 0;
+    let count = 0;
     for (let i = -radius; i < length; i++) {
-      if (i + radius < length) [sum, count] = [sum + from[at + (i + radius) * step], count + 1];
-      if (i - radius > 0) [sum, count] = [sum - from[at + (i - radius - 1) * step], count - 1];
-      if (i >= 0) to[at + i * step] = sum / count;
+      if (i + radius < length) {
+        sum += from[i + radius];
+        count++;
+      }
+      if (i > radius) {
+        sum -= from[i - radius - 1];
+        count--;
+      }
+      if (i >= 0) to[i] = sum / count;
     }
   });
 }
 
+// Does something to every row, then to every column; a line of one value, as most are, stays as it is.
 function acrossBoth(alpha, width, height, along) {
-  const rows = new Uint8ClampedArray(alpha.length);
-  const both = new Uint8ClampedArray(alpha.length);
-  const queue = new Int32Array(Math.max(width, height));
-  for (let y = 0; y < height; y++) along(alpha, rows, y * width, 1, width, queue);
-  for (let x = 0; x < width; x++) along(rows, both, x, width, height, queue);
-  return both;
+  const whole = alpha.slice();
+  const column = new Uint8ClampedArray(height);
+  const changed = new Uint8ClampedArray(Math.max(width, height));
+  for (let y = 0; y < height; y++) {
+    const row = whole.subarray(y * width, (y + 1) * width);
+    if (isOne(row)) continue;
+    along(row, changed, width);
+    row.set(changed.subarray(0, width));
+  }
+  for (let x = 0; x < width; x++) {
+    for (let y = 0, at = x; y < height; y++, at += width) column[y] = whole[at];
+    if (isOne(column)) continue;
+    along(column, changed, height);
+    for (let y = 0, at = x; y < height; y++, at += width) whole[at] = changed[y];
+  }
+  return whole;
+}
+
+function isOne(line) {
+  for (let i = 1; i < line.length; i++) if (line[i] !== line[0]) return false;
+  return true;
 }
 
 // A mask that fades out over so many pixels beyond its border, and no further: as the studio feathers it.
@@ -80,9 +105,8 @@ export function feathered(alpha, width, height, feather) {
   const half = (feather + 1) >> 1;
   const faded = averaged(largest(part, across, down, half), across, down, feather - half);
   const soft = alpha.slice();
-  for (let place = 0; place < part.length; place++) {
-    const at = (top + Math.floor(place / across)) * width + left + (place % across);
-    soft[at] = Math.max(alpha[at], faded[place]);
+  for (let y = 0, place = 0; y < down; y++) {
+    for (let x = 0, at = (top + y) * width + left; x < across; x++, at++, place++) if (faded[place] > soft[at]) soft[at] = faded[place];
   }
   return soft;
 }
@@ -113,8 +137,10 @@ function coveredBox(alpha, width, height, around) {
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
       if (alpha[y * width + x] === 0) continue;
-      [left, right] = [Math.min(left, x), Math.max(right, x)];
-      [top, bottom] = [Math.min(top, y), y];
+      if (x < left) left = x;
+      if (x > right) right = x;
+      if (y < top) top = y;
+      bottom = y;
     }
   }
   if (right < 0) return null;

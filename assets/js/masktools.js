@@ -33,7 +33,7 @@ export class MaskTools {
       act("Grow", `Let the mask grow by ${STEP_PX} pixels`, () => board.grow(STEP_PX)),
       act("Shrink", `Let the mask shrink by ${STEP_PX} pixels`, () => board.grow(-STEP_PX)),
       act("Clear", "Take the whole mask away", () => board.clear()),
-      act("Fit", "See the whole picture (0)", () => board.fit()),
+      act("Fit", "See the whole picture (0). The wheel brings it nearer, the space bar lets you move it", () => board.fit()),
     );
     document.addEventListener("keydown", (event) => this.#key(event));
     document.addEventListener("keyup", (event) => {

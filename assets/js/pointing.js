@@ -72,16 +72,14 @@ export class Pointing {
     if (this.pinch) {
       const { x, y, apart } = this.pinch;
       this.pinch = this.#grip();
-      board.view.x += this.pinch.x - x;
-      board.view.y += this.pinch.y - y;
+      board.move(this.pinch.x - x, this.pinch.y - y);
       board.zoom(this.pinch.apart / apart, this.pinch.x, this.pinch.y);
       return;
     }
     if (this.dragging) {
       const { x, y } = this.dragging;
       this.dragging = onCanvas(event);
-      board.view.x += this.dragging.x - x;
-      board.view.y += this.dragging.y - y;
+      board.move(this.dragging.x - x, this.dragging.y - y);
     }
     if (this.wiping) {
       board.wipe = Math.min(Math.max(this.at.x / board.before.width, 0), 1);

@@ -51,12 +51,8 @@ export class Veil {
       known.sheet.getContext("2d").putImageData(tinted(alpha, width, height, inkOf(layer)), 0, 0);
       this.soft.set(layer, known);
     }
-    if (stroke?.layer !== layer) return known.sheet;
-    const both = sheet(width, height);
-    const pen = both.getContext("2d");
-    pen.drawImage(known.sheet, 0, 0);
-    pen.drawImage(layer.sheet, 0, 0);
-    return both;
+    if (stroke?.layer === layer) known.sheet.getContext("2d").drawImage(layer.sheet, 0, 0); // drawn anew at its end
+    return known.sheet;
   }
 
   #margin(masks, margins) {

@@ -240,6 +240,32 @@ def test_a_fill_is_seen_and_kept_without_paste_back(artist: Visit, painting: Pat
     expect(page.get_by_role("button", name="Fitted in")).to_have_attribute("aria-pressed", "true")
 
 
+def test_a_picture_that_another_took_the_place_of_is_come_back_to(artist: Visit, painting: Path) -> None:
+    artist.enter()
+    page = bring(artist, painting)
+    stroke(page, *STROKES[0])
+    stroke(page, *STROKES[1])
+    covered = board(page)
+    other = painting.with_name("other.png")
+    Image.new("RGB", (300, 200), "teal").save(other)
+    page.locator(".inpaint input[type=file]").set_input_files(other)
+    back = page.get_by_role("button", name="Back to the last picture")
+    back.wait_for()
+    page.get_by_role("button", name="Another picture").click()
+    expect(page.locator(".inpaint")).to_have_attribute("data-view", "empty")
+    page.wait_for_timeout(200)
+    page.reload()
+    to_inpainting(artist)
+    back.click()
+    expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
+    assert board(page) != covered, "first the teal one, which came last"
+    back.click()
+    expect_board(page, covered)
+    expect(back).to_have_count(0)
+    page.keyboard.press("Control+z")
+    assert board(page) != covered
+
+
 def test_the_feather_on_the_board_is_the_studios(artist: Visit, painting: Path) -> None:
     artist.enter()
     page = bring(artist, painting)
