@@ -31,7 +31,7 @@ export class MaskList {
     const { id, name, tint, hidden } = layer;
     const worked = id === this.board.masks.active;
     const eye = el("button.inpaint-eye", { type: "button", "aria-pressed": String(!hidden), "aria-label": `See ${name}`, title: hidden ? "Hidden: it is not filled. Show it" : "Hide it: then it is not filled", onclick: () => this.#do((masks) => masks.hide(id, !hidden)) });
-    const label = el("button.inpaint-name", { type: "button", "aria-pressed": String(worked), "aria-label": `Work on ${name}`, title: worked ? "The brush works on this one. Once more: rename it" : "Work on this one" }, name);
+    const label = el("button.inpaint-name", { type: "button", "aria-pressed": String(worked), "aria-label": `Work on ${name}`, title: `${name}: ${worked ? "the brush works on this one. Once more: rename it" : "work on this one"}` }, name);
     label.addEventListener("click", () => (worked ? this.#rename(layer, label) : this.#do((masks) => masks.choose(id))));
     const gone = button(`Delete ${name}`, "close", () => {
       this.#do((masks) => masks.remove(id));

@@ -289,3 +289,33 @@ def test_the_feather_on_the_board_is_the_studios(artist: Visit, painting: Path) 
     wider = board(page)
     page.locator("#fill-feather_px").fill("0")
     assert len({soft_edged, wider, board(page)}) == 3
+
+
+def test_what_is_kept_of_the_way_back_is_whole_and_bounded(artist: Visit) -> None:
+    artist.enter()
+    bytes_ = np.random.default_rng(0).choice([0, 0, 0, 255, 7], 5000).repeat(3).tolist()
+    told = artist.page.evaluate(
+        """async (bytes) => {
+            const { packed, unpacked } = await import("/atelier/js/runs.js");
+            const { Past } = await import("/atelier/js/past.js");
+            const long = new Uint8ClampedArray(3_000_000).fill(9);
+            const noted = (count, size) => {
+                const past = new Past();
+                for (let at = 0; at < count; at++) past.note({ at, runs: new Uint8Array(size) });
+                return past.done.map(({ at }) => at);
+            };
+            return {
+                same: [...unpacked(packed(new Uint8Array(bytes)), bytes.length)],
+                long: packed(long).length,
+                whole: unpacked(packed(long), long.length).every((one) => one === 9),
+                many: noted(300, 10),
+                large: noted(20, 1_000_000),
+            };
+        }""",
+        bytes_,
+    )
+    assert told["same"] == bytes_
+    assert told["whole"]
+    assert told["long"] < 10
+    assert told["many"] == list(range(100, 300)), "200 changes, the newest"
+    assert told["large"] == list(range(12, 20)), "8 MB, the newest"
