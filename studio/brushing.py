@@ -1,4 +1,4 @@
-"""Masks that were painted by hand, and two fills brushed into one."""
+"""Masks that were painted by hand, two fills brushed into one, and a fill laid into its picture otherwise."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from pipelines.picture_files import BOMB_PIXELS, laid_over, picture_size, read_mask, read_picture
-from pipelines.recipe import BadInput
+from pipelines.recipe import BadInput, Recipe
 from studio.sentences import refusing_when_full
 
 if TYPE_CHECKING:
+    from studio.gallery import Artwork
     from studio.studio import Studio
 
 
@@ -72,3 +73,30 @@ def fitted_mask(image: bytes, mask: bytes) -> bytes:
     stream = io.BytesIO()
     painted.resize(size, Image.Resampling.BILINEAR).save(stream, "PNG")
     return stream.getvalue()
+
+
+def laid(recipe: Recipe, *, paste_back: bool) -> Recipe | None:
+    """Return the recipe of a fill that is fitted into its picture, or left as the model painted it.
+
+    Both are painted by the very same steps. None where nothing is laid into a picture.
+    """
+    if recipe.source is None or not recipe.source.in_part:
+        return None
+    return recipe.model_copy(update={"source": recipe.source.model_copy(update={"paste_back": paste_back})})
+
+
+def lay(studio: Studio, artist_id: str, artwork_id: str, *, paste_back: bool) -> Artwork | str:
+    """Keep a fill once more, fitted into its picture or as the model painted it.
+
+    Returns:
+        Such a picture where she has it already, else the id of the group that makes it. No step is painted
+        again as long as the fill has its timeline.
+
+    Raises:
+        NotHers: she may not see the fill.
+        BadInput: it is no fill, or the disk is full.
+    """
+    recipe = laid(studio.gallery.get(artwork_id, artist_id).recipe, paste_back=paste_back)
+    if recipe is None or recipe.branch is not None:
+        raise BadInput("Only a fill is laid into a picture.", "image")
+    return studio.gallery.painted_for(recipe, artist_id) or studio.submit(artist_id, [recipe])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DatabaseError
 
 from pipelines.recipe import BadInput, Recipe
+from studio.brushing import laid
 from studio.files import DataDir, is_full_disk, remove_folder, write_file
 from studio.gallery import Gallery
 from studio.jobs import Job, Jobs
@@ -124,22 +125,25 @@ class Finisher:
             self._thread.join()
 
     def known(self, recipe: Recipe, device: torch.device) -> list[Known]:
-        """Read the steps that a branch need not paint again; none when its parent's timeline is gone.
+        """Read the steps that need not be painted again; none when the timeline that has them is gone.
 
-        With a mask these are all steps of its parent, which it follows outside it.
+        For a branch these are its parent's up to where it leaves, with a mask all of them, which it follows
+        outside it; for a fill all of the same one laid into its picture the other way.
         """
         from pipelines.timeline import read_timeline
 
-        if recipe.branch is None:
+        branch = recipe.branch
+        before = _laid_otherwise(recipe) if branch is None else branch.parent
+        if before is None:
             return []
         best: list[Known] = []
-        for artwork_id in self._gallery.painted(recipe.branch.parent):
+        for artwork_id in self._gallery.painted(before):
             try:
                 timeline = read_timeline(self._data.timeline(artwork_id))
             except BadInput as error:
-                log.info("a branch is painted from its first step: %s", error)
+                log.info("a picture is painted from its first step: %s", error)
                 continue
-            wanted = len(timeline.steps) if recipe.branch.mask is not None else recipe.branch.step
+            wanted = len(timeline.steps) if branch is None or branch.mask is not None else branch.step
             known = timeline.known(wanted, device)
             if len(known) >= min(wanted, len(timeline.steps)):
                 return known
@@ -148,7 +152,10 @@ class Finisher:
 
     def calls(self, job: Job) -> str:
         """Tell by which calls the picture was painted that a job paints again; nothing of a new one."""
-        return self._gallery.calls(job.repaints) if job.repaints else ""
+        if job.repaints:
+            return self._gallery.calls(job.repaints)
+        other = _laid_otherwise(job.recipe)
+        return next(map(self._gallery.calls, self._gallery.painted(other) if other else ()), "")
 
     # What the painter hands over
 
@@ -290,14 +297,14 @@ class Finisher:
         if not bool(latents.isfinite().all()):
             raise NotFinite
         # Alone, not in a batch: the same recipe gives the same pixels in a busy studio.
-        pixels = decode(self._model, latents, canvas.calls[0].engine if canvas.calls else "eager")
+        calls = calls_in_words(canvas.calls) or self.calls(job)  # of steps that were known, as they came
+        pixels = decode(self._model, latents, "openvino" if calls.startswith("openvino") else "eager")
         stitched = stitch(job.recipe, to_images(pixels)[0], self._sources.open)
         if not self._jobs.claim(job.id):
             self.drop(job.id)
             return
         artwork_id = job.repaints or job.id
         if job.repaints is None:
-            calls = calls_in_words(canvas.calls)
             self._gallery.keep(job.id, job.artist_id, job.recipe, stitched.whole, calls)
         elif not self._gallery.shows(artwork_id, stitched.whole):
             self._jobs.note(job.id, _DIFFERS)
@@ -335,6 +342,13 @@ class Finisher:
         self._jobs.settle(job_id, timeline_ready=dropped is not None, note=note)
         if job_id != artwork_id or not self._gallery.has(artwork_id):  # deleted meanwhile
             remove_folder(self._data.timeline(job_id))
+
+
+def _laid_otherwise(recipe: Recipe) -> Recipe | None:
+    """The recipe of the same fill, fitted into its picture where this one is not, and not where it is."""
+    if recipe.source is None or recipe.branch is not None:
+        return None
+    return laid(recipe, paste_back=not recipe.source.paste_back)
 
 
 def _made_room(count: int) -> str:

@@ -129,6 +129,13 @@ class Gallery:
         with self._index.session() as session:
             return list(session.scalars(query))
 
+    def painted_for(self, recipe: Recipe, artist_id: str) -> Artwork | None:
+        """Find a picture of an artist's own that this very recipe painted."""
+        query = _artworks().where(ArtworkRow.key == recipe.key, ArtworkRow.artist_id == artist_id)
+        with self._index.session() as session:
+            found = session.execute(query.order_by(ArtworkRow.created.desc())).first()
+            return None if found is None else _artwork(found[0], found[1])
+
     def hang(self, artwork_id: str, artist_id: str, hung: bool) -> Artwork:
         """Hang one of her own pictures on the wall, or take it down.
 

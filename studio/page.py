@@ -28,6 +28,7 @@ _STYLES = (
     "sketching",
     "blend",
     "inpaint",
+    "masks",
     "film",
     "timeline",
     "curves",

@@ -26,30 +26,138 @@ export function grown(bitmap, [left, top, right, bottom]) {
   return whole;
 }
 
-// A mask on a sheet of another size, moved to the right and down.
-export function shifted(alpha, width, height, toWidth, toHeight, [right, down]) {
-  const moved = new Uint8ClampedArray(toWidth * toHeight);
-  for (let y = Math.max(0, -down); y < Math.min(height, toHeight - down); y++) {
-    const [from, to] = [Math.max(0, -right), Math.min(width, toWidth - right)];
-    moved.set(alpha.subarray(y * width + from, y * width + to), (y + down) * toWidth + from + right);
-  }
-  return moved;
+// Lets a mask grow by so many pixels along rows and columns, or shrink.
+export function spread(alpha, width, height, pixels) {
+  if (pixels >= 0) return largest(alpha, width, height, pixels);
+  const bare = alpha.map((value) => 255 - value);
+  return largest(bare, width, height, -pixels).map((value) => 255 - value);
 }
 
-// The largest (or smallest) value within `radius`, along rows and then along columns.
-export function spread(alpha, width, height, radius, choose) {
-  const along = (values, count, length, step, next) => {
-    const result = new Uint8ClampedArray(values.length);
-    for (let line = 0; line < count; line++) {
-      for (let i = 0; i < length; i++) {
-        let best = values[line * next + i * step];
-        for (let j = Math.max(0, i - radius); j <= Math.min(length - 1, i + radius); j++) best = choose(best, values[line * next + j * step]);
-        result[line * next + i * step] = best;
+// The largest value within `radius` of each, along rows and then along columns; a line's best are kept in a queue.
+function largest(alpha, width, height, radius) {
+  const places = new Int32Array(Math.max(width, height));
+  return acrossBoth(alpha, width, height, (from, to, length) => {
+    let head = 0;
+    let tail = 0;
+    for (let i = 0; i < length + radius; i++) {
+      if (i < length) {
+        while (tail > head && from[places[tail - 1]] <= from[i]) tail--;
+        places[tail++] = i;
       }
+      const centre = i - radius;
+      if (centre < 0) continue;
+      while (places[head] < centre - radius) head++;
+      to[centre] = from[places[head]];
     }
-    return result;
-  };
-  return along(along(alpha, height, width, 1, width), width, height, width, 1);
+  });
+}
+
+// The mean within `radius` of each, of what lies on the mask.
+function averaged(alpha, width, height, radius) {
+  return acrossBoth(alpha, width, height, (from, to, length) => {
+    let sum = 0;
+    let count = 0;
+    for (let i = -radius; i < length; i++) {
+      if (i + radius < length) {
+        sum += from[i + radius];
+        count++;
+      }
+      if (i > radius) {
+        sum -= from[i - radius - 1];
+        count--;
+      }
+      if (i >= 0) to[i] = sum / count;
+    }
+  });
+}
+
+// Does something to every row, then to every column; a line of one value, as most are, stays as it is.
+function acrossBoth(alpha, width, height, along) {
+  const whole = alpha.slice();
+  const column = new Uint8ClampedArray(height);
+  const changed = new Uint8ClampedArray(Math.max(width, height));
+  for (let y = 0; y < height; y++) {
+    const row = whole.subarray(y * width, (y + 1) * width);
+    if (isOne(row)) continue;
+    along(row, changed, width);
+    row.set(changed.subarray(0, width));
+  }
+  for (let x = 0; x < width; x++) {
+    for (let y = 0, at = x; y < height; y++, at += width) column[y] = whole[at];
+    if (isOne(column)) continue;
+    along(column, changed, height);
+    for (let y = 0, at = x; y < height; y++, at += width) whole[at] = changed[y];
+  }
+  return whole;
+}
+
+function isOne(line) {
+  for (let i = 1; i < line.length; i++) if (line[i] !== line[0]) return false;
+  return true;
+}
+
+// A mask that fades out over so many pixels beyond its border, and no further: as the studio feathers it.
+export function feathered(alpha, width, height, feather) {
+  const box = feather > 0 ? coveredBox(alpha, width, height, 2 * feather) : null; // no mean is cut short that counts
+  if (!box) return alpha;
+  const [left, top, across, down] = box;
+  const part = cut(alpha, width, box);
+  const half = (feather + 1) >> 1;
+  const faded = averaged(largest(part, across, down, half), across, down, feather - half);
+  const soft = alpha.slice();
+  for (let y = 0, place = 0; y < down; y++) {
+    for (let x = 0, at = (top + y) * width + left; x < across; x++, at++, place++) if (faded[place] > soft[at]) soft[at] = faded[place];
+  }
+  return soft;
+}
+
+// How much of what a picture grows by is painted: nothing of the picture, all of it from `feather` pixels off.
+export function beyond(width, height, [left, top, right, bottom], feather) {
+  const alpha = new Uint8ClampedArray(width * height);
+  for (let y = 0; y < height; y++) {
+    const down = Math.max(top - y, y - (height - bottom) + 1, 0);
+    for (let x = 0; x < width; x++) {
+      const off = Math.max(left - x, x - (width - right) + 1, down);
+      if (off > 0) alpha[y * width + x] = (255 * off) / (feather + 1);
+    }
+  }
+  return alpha;
+}
+
+// The part of a mask that lies in a box: left, top, width and height.
+export function cut(alpha, width, [left, top, across, down]) {
+  const part = new Uint8ClampedArray(across * down);
+  for (let y = 0; y < down; y++) part.set(alpha.subarray((top + y) * width + left, (top + y) * width + left + across), y * across);
+  return part;
+}
+
+// The box of what is covered, with so many pixels around it; null where nothing is.
+function coveredBox(alpha, width, height, around) {
+  let [left, top, right, bottom] = [width, height, -1, -1];
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      if (alpha[y * width + x] === 0) continue;
+      if (x < left) left = x;
+      if (x > right) right = x;
+      if (y < top) top = y;
+      bottom = y;
+    }
+  }
+  if (right < 0) return null;
+  [left, top] = [Math.max(0, left - around), Math.max(0, top - around)];
+  return [left, top, Math.min(width - 1, right + around) - left + 1, Math.min(height - 1, bottom + around) - top + 1];
+}
+
+// Alpha as pixels of one colour, to be put on a sheet.
+export function tinted(alpha, width, height, [red, green, blue]) {
+  const image = new ImageData(width, height);
+  for (let i = 0; i < alpha.length; i++) {
+    image.data[4 * i] = red;
+    image.data[4 * i + 1] = green;
+    image.data[4 * i + 2] = blue;
+    image.data[4 * i + 3] = alpha[i];
+  }
+  return image;
 }
 
 // Covers what lies together with a place and is alike in colour.

@@ -10,8 +10,8 @@ from pipelines.palette import palette
 from pipelines.picture_files import picture_size, read_mask
 from pipelines.recipe import BadInput
 from pipelines.regions import extended_size, hole_of, painted_size, region_of
-from pipelines.sources import MAX_EXTEND_PX, make_source, source_key
-from studio.brushing import fitted_mask, keep_brushed
+from pipelines.sources import MAX_EXTEND_PX, MAX_FEATHER_PX, make_source, source_key
+from studio.brushing import fitted_mask, keep_brushed, lay
 from studio.components.artworks import cancel_on_request
 from studio.components.branching import branching_samplers
 from studio.components.identity import named_artist_of
@@ -57,12 +57,13 @@ def inpainting_desk(studio: Studio) -> gr.HTML:
         "inpaint",
         _MARKUP,
         elem_id="inpainting-desk",
-        server=[_fill(studio), _brush_together(studio), cancel, list_presets(studio)],
+        server=[_fill(studio), _brush_together(studio), _lay(studio), cancel, list_presets(studio)],
         told={
             "samplers": branching_samplers(folder),
             "defaults": folder.defaults.model_dump(),
             "feather_px": _FEATHER_PX,
             "most_px": MAX_EXTEND_PX,
+            "most_feather_px": MAX_FEATHER_PX,
             "styles": [swatch.name for swatch in palette()],
         },
     )
@@ -110,6 +111,24 @@ def _brush_together(studio: Studio) -> ServerFunction:
         return {"artwork": artwork}
 
     return brush_together
+
+
+def _lay(studio: Studio) -> ServerFunction:
+    def lay_fill(message: Message, request: gr.Request) -> Message:
+        """Keep a fill with or without paste-back; answers with its `artwork`, or the `group` to follow."""
+        try:
+            artist = named_artist_of(studio, request)
+            paste_back = message.get("paste_back") is True
+            made = lay(studio, artist.id, str(message.get("artwork", "")), paste_back=paste_back)
+        except BadInput as error:
+            return {"sentence": str(error), "field": error.field}
+        except LookupError:
+            return {"sentence": "This fill is no longer here.", "field": "image"}
+        if isinstance(made, str):
+            return {"group": made}
+        return {"artwork": made.id, "timeline_ready": made.has_timeline}
+
+    return lay_fill
 
 
 def hole_fields(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.browser.house import House, Visit, find_browser, launch, open_house, visit
+from tests.browser.house import ROOT, House, Visit, find_browser, launch, open_house, visit
 
 _NO_BROWSER = "no Chromium: get one with `apt-get install chromium` or `playwright install chromium`"
 
@@ -46,6 +48,14 @@ def second_artist(browser: Browser, house: House) -> Iterator[Visit]:
     with visit(browser, house) as visiting:
         yield visiting
         check(visiting)
+
+
+@pytest.fixture
+def painting(tmp_path: Path) -> Path:
+    file = tmp_path / "painting.png"
+    with Image.open(sorted((ROOT / "assets" / "examples").glob("*.webp"))[0]) as image:
+        image.convert("RGB").resize((448, 320), Image.Resampling.BICUBIC).save(file)
+    return file
 
 
 def check(visiting: Visit) -> None:

@@ -31,10 +31,11 @@ class House:
 
 
 @contextmanager
-def open_house(folder: Path, model: str = MODEL) -> Generator[House]:
-    """Start `python app.py` on a free port with its data in `folder`, and stop it at the end."""
+def open_house(folder: Path, model: str = MODEL, port: int = 0) -> Generator[House]:
+    """Start `python app.py` with its data in `folder`, on a free port if none is given, and stop it."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "app.py", "--port", str(port), "--data-dir", str(folder / "data")]

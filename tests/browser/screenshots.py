@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.browser.easel import stroke
 from tests.browser.house import PATIENCE_MS, ROOT, Visit, find_browser, launch, open_house, visit
-from tests.browser.test_inpainting import stroke
 
 SHOTS = ROOT / "assets" / "screenshots"
 MAX_BYTES = 600_000

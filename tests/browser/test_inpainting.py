@@ -4,46 +4,16 @@ from __future__ import annotations
 
 import io
 import re
-import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from pipelines.recipe import read_recipe
-from tests.browser.house import PATIENCE_MS, ROOT, Visit
+from tests.browser.easel import board, expect_board, stroke, to_inpainting
+from tests.browser.house import PATIENCE_MS, Visit
 from tests.unit.test_picture_files import png_header
-
-SIZE = (448, 320)
-
-
-@pytest.fixture
-def painting(tmp_path: Path) -> Path:
-    file = tmp_path / "painting.png"
-    with Image.open(sorted((ROOT / "assets" / "examples").glob("*.webp"))[0]) as image:
-        image.convert("RGB").resize(SIZE, Image.Resampling.BICUBIC).save(file)
-    return file
-
-
-def to_inpainting(artist: Visit) -> Page:
-    artist.page.locator("#inpainting-button").click()
-    expect(artist.page.locator(".inpaint")).to_be_visible()
-    return artist.page
-
-
-def stroke(page: Page, start: tuple[float, float], stop: tuple[float, float]) -> None:
-    """Paint from one place of the board to another, given as shares of its sides."""
-    box = page.locator(".inpaint-canvas").bounding_box()
-    assert box is not None
-    (x, y), (right, bottom) = (
-        (box["x"] + box["width"] * at[0], box["y"] + box["height"] * at[1]) for at in (start, stop)
-    )
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(right, bottom, steps=8)
-    page.mouse.up()
 
 
 def pinch(page: Page) -> None:
@@ -55,24 +25,6 @@ def pinch(page: Page) -> None:
     for kind, apart in (("touchStart", 40), ("touchMove", 80), ("touchMove", 120), ("touchEnd", 0)):
         points = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}] if apart else []
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-
-def board(page: Page) -> str:
-    """What the board shows now, with the pointer out of the way."""
-    page.mouse.move(2, 2)
-    shown: str = page.evaluate(
-        """() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() =>
-            resolve(document.querySelector('.inpaint-canvas').toDataURL()))))"""
-    )
-    return shown
-
-
-def expect_board(page: Page, shown: str) -> None:
-    """Wait until the board shows this: pictures are drawn some time after the words beside them."""
-    limit = time.monotonic() + PATIENCE_MS / 1000
-    while board(page) != shown:
-        assert time.monotonic() < limit, "the board never showed it"
-        page.wait_for_timeout(50)
 
 
 def test_a_mask_is_painted_by_hand_and_survives_a_reload(artist: Visit, painting: Path) -> None:

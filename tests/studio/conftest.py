@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -23,6 +24,10 @@ from studio.settings import Settings
 from studio.studio import Studio
 from tests.studio.recipes import recipe_for
 from tests.tiny import add_companion, build_tiny_sd
+
+if TYPE_CHECKING:
+    from pipelines.denoising import Rows
+    from pipelines.models.sd import StableDiffusion
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +58,22 @@ def open_studio(settings: Settings) -> Generator[Callable[..., Studio]]:
 @pytest.fixture
 def studio(open_studio: Callable[..., Studio]) -> Studio:
     return open_studio()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note the rows of every call of the real network."""
+    from pipelines.models.sd import StableDiffusion
+
+    noted: list[int] = []
+    predict = StableDiffusion.predict
+
+    def noting(model: StableDiffusion, rows: Rows) -> object:
+        noted.append(len(rows.latents))
+        return predict(model, rows)
+
+    monkeypatch.setattr(StableDiffusion, "predict", noting)
+    return noted
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 150) -> None:

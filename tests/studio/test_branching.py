@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.denoising import Rows
-from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import Branch, Recipe, make_recipe
 from studio.gallery import NotHers
 from studio.jobs import Job
@@ -18,20 +16,6 @@ from tests.studio.conftest import paint_one, wait_for_end
 
 OpenStudio = Callable[..., Studio]
 STEPS = 6
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Note the rows of every call of the real network."""
-    noted: list[int] = []
-    predict = StableDiffusion.predict
-
-    def noting(model: StableDiffusion, rows: Rows) -> object:
-        noted.append(len(rows.latents))
-        return predict(model, rows)
-
-    monkeypatch.setattr(StableDiffusion, "predict", noting)
-    return noted
 
 
 def branched(parent: Job, step: int, **changes: object) -> Recipe:
