@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipelines.calls import BUCKETS, Call, Calls, Engine
+from pipelines.conditioning import concatenate
 from pipelines.denoising import Frame, Rows, Run
 from pipelines.models.sd import StableDiffusion
 
@@ -163,11 +164,13 @@ def _concatenate(asked: list[Rows]) -> Rows:
     if len(asked) == 1:
         return asked[0]
     before = accumulate((len(rows.latents) for rows in asked), initial=0)
+    read = concatenate([rows.conditioning for rows in asked])
     return replace(
         asked[0],
         latents=torch.cat([rows.latents for rows in asked]),
         timestep=torch.cat([rows.timestep for rows in asked]),
-        prompt_embeds=torch.cat([rows.prompt_embeds for rows in asked]),
+        prompt_embeds=read.embeds,
+        pooled_embeds=read.pooled,
         shared=tuple(
             shared.behind(first) for first, rows in zip(before, asked, strict=False) for shared in rows.shared
         ),

@@ -123,11 +123,13 @@ class Calls:
 
 
 def _take(rows: Rows, chosen: list[int]) -> Rows:
+    read = rows.conditioning.take(chosen)
     return replace(
         rows,
         latents=rows.latents[chosen],
         timestep=rows.timestep[chosen],
-        prompt_embeds=rows.prompt_embeds[chosen],
+        prompt_embeds=read.embeds,
+        pooled_embeds=read.pooled,
     )
 
 
@@ -147,7 +149,7 @@ def fit_buckets(model: StableDiffusion, *, deterministic: bool = False) -> tuple
     folder = model.folder
     largest = max(folder.formats, key=lambda format_: format_.width * format_.height)
     height, width = largest.height // model.vae_scale_factor, largest.width // model.vae_scale_factor
-    embeds = model.encode_prompt([""])
+    empty = model.encode_prompt([""])
     buckets = (_ONE_BUCKET,) if deterministic else BUCKETS
     trying = buckets[-1]
 
@@ -159,7 +161,8 @@ def fit_buckets(model: StableDiffusion, *, deterministic: bool = False) -> tuple
     def ask(count: int) -> int:
         latents = torch.zeros(count, model.network_channels, height, width, device=model.device)
         timestep = torch.zeros(count, device=model.device)
-        model.predict(Rows(latents, timestep, embeds.expand(count, -1, -1)))
+        read = empty.expand(count)
+        model.predict(Rows(latents, timestep, read.embeds, pooled_embeds=read.pooled))
         return count
 
     search: Any = find_executable_batch_size

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from pipelines.conditioning import Conditioning
 from pipelines.guidance import Composition, Guidance
 from pipelines.samplers import Scheduler, Space
 from pipelines.shared_attention import Shared
@@ -34,7 +35,7 @@ class Rows:
 
     Shapes: latents (n, C, h, w) scaled for the network, timestep (n,), prompt_embeds (n, tokens, dim).
     `adapter` names the weights that answer, empty for the model's own. `shared` says which rows share their
-    self-attention with which.
+    self-attention with which. `pooled_embeds` (n, dim) is for networks that read whole prompts too.
     """
 
     latents: Tensor
@@ -42,6 +43,12 @@ class Rows:
     prompt_embeds: Tensor
     adapter: str = ""
     shared: tuple[Shared, ...] = ()
+    pooled_embeds: Tensor | None = None
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """What the rows read."""
+        return Conditioning(self.prompt_embeds, self.pooled_embeds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def prepare_openvino(
                 reason = process.stderr.read().decode(errors="replace").strip().splitlines()
                 raise RuntimeError(f"OpenVINO cannot convert the model: {' '.join(reason[-1:])}")
     prepared = OpenVINO(model, cache)
-    folder, embeds = model.folder, model.encode_prompt([""] * _ROWS)
+    folder, embeds = model.folder, model.encode_prompt([""] * _ROWS).embeds
     height, width = folder.height // model.vae_scale_factor, folder.width // model.vae_scale_factor
     prepared.compiled("", (_ROWS, model.network_channels, height, width), embeds.shape)
     return prepared
@@ -152,7 +152,7 @@ def convert(path: Path, cache: Path) -> None:
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir(parents=True)
     for adapter in model.adapters:
-        embeds = model.encode_prompt([""] * 2)
+        embeds = model.encode_prompt([""] * 2).embeds
         side = 2 * model.latent_multiple
         example = (torch.zeros(2, model.network_channels, side, side), torch.zeros(2), embeds)
         with torch.no_grad():

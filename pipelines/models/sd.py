@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from pipelines.conditioning import Conditioning
 from pipelines.denoising import Rows
 from pipelines.models.find import Companion, ModelFolder
 from pipelines.models.lora import merge_lora
@@ -80,8 +81,8 @@ class StableDiffusion:
         return nn.Module.to(unet, self.dtype)  # its own `to` warns, of nothing
 
     @torch.inference_mode()
-    def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
-        """Encode prompts to (n, tokens, dim) float32; what is too long is cut, see `unread`."""
+    def encode_prompt(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts, a row each; what is too long is cut, see `unread`."""
         tokens = self._tokenizer(
             list(prompts),
             padding="max_length",
@@ -91,7 +92,12 @@ class StableDiffusion:
         )
         uses_mask = getattr(self._text_encoder.config, "use_attention_mask", False)
         mask = tokens.attention_mask.to(self.device) if uses_mask else None
-        return self._text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+        return Conditioning(self._text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0])
+
+    def encode_pair(self, prompt: str, negative_prompt: str) -> tuple[Conditioning, Conditioning]:
+        """Encode a prompt and its negative prompt, which may be empty."""
+        negative, positive = self.encode_prompt([negative_prompt, prompt]).split()
+        return positive, negative
 
     def unread(self, prompt: str) -> str:
         """Return the end of a prompt that the model does not read, or an empty string."""
@@ -122,12 +128,15 @@ class StableDiffusion:
         Returns:
             Its raw output, of the same shape, in float32.
         """
-        return self._unet(rows)(
-            rows.latents.to(self.dtype),
-            rows.timestep,
-            encoder_hidden_states=rows.prompt_embeds.to(self.dtype),
-            return_dict=False,
-        )[0].float()
+        return self._unet(rows)(**self.unet_arguments(rows), return_dict=False)[0].float()
+
+    def unet_arguments(self, rows: Rows) -> dict[str, Any]:
+        """Return what the U-Net is called with for these rows, in its own precision, by diffusers' names."""
+        return {
+            "sample": rows.latents.to(self.dtype),
+            "timestep": rows.timestep,
+            "encoder_hidden_states": rows.prompt_embeds.to(self.dtype),
+        }
 
     def _unet(self, rows: Rows) -> Any:
         """Find the network that answers: where attention is shared, a second one on the same weights."""
