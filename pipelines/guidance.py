@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,8 +34,8 @@ class Guidance:
     def rows(self, latents: Tensor, timestep: Tensor) -> Rows:
         """Ask for x_t under the negative and the positive prompt, or the positive alone without guidance."""
         if self.scale <= 1:
-            return _rows(latents, timestep, [self.prompt])
-        return _rows(latents, timestep, [self.negative_prompt, self.prompt])
+            return _rows(latents, timestep, self.prompt)
+        return _rows(latents, timestep, concatenate([self.negative_prompt, self.prompt]))
 
     @property
     def voices(self) -> tuple[Voice, ...]:
@@ -103,7 +102,7 @@ class Composition:
         prompts = [voice.prompt for voice in self.voices]
         if not self._is_convex:
             prompts.insert(0, self._negative_prompt())
-        return _rows(latents, timestep, prompts)
+        return _rows(latents, timestep, concatenate(prompts))
 
     def combine(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the composed prediction, and the direction it was taken in (a zero scalar without one)."""
@@ -133,9 +132,9 @@ class Composition:
         return mixed([voice.negative_prompt for voice in self.voices], shares, weighted_mean)
 
 
-def _rows(latents: Tensor, timestep: Tensor, prompts: Sequence[Conditioning]) -> Rows:
-    """Ask for x_t (1, C, h, w) under each of some prompts."""
+def _rows(latents: Tensor, timestep: Tensor, read: Conditioning) -> Rows:
+    """Ask for x_t (1, C, h, w) under each of the prompts that are read."""
     from pipelines.denoising import Rows
 
-    count, read = len(prompts), concatenate(prompts)
+    count = len(read.embeds)
     return Rows(torch.cat([latents] * count), timestep.expand(count), read.embeds, pooled_embeds=read.pooled)

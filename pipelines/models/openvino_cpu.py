@@ -40,8 +40,9 @@ def default_cache_dir() -> Path:
 
 
 def openvino_is_for(model: StableDiffusion) -> bool:
-    """Tell whether a model runs on a CPU and OpenVINO is installed."""
-    return model.device.type == "cpu" and importlib.util.find_spec("openvino") is not None
+    """Tell whether a model runs on a CPU and OpenVINO is installed; SDXL is not converted."""
+    fits = model.device.type == "cpu" and model.folder.family == "sd"
+    return fits and importlib.util.find_spec("openvino") is not None
 
 
 class OpenVINO:

@@ -46,10 +46,10 @@ class StableDiffusion:
         if folder.classifier is not None:
             file = folder.path / folder.classifier.weights
             self.style_classifier = load_style_classifier(file, folder.classifier.styles, self.device)
-        self._vae = self._load(AutoencoderKL, "vae", placement.vae_dtype)
-        # Where the network runs in half precision, so may the decoder, for a look that is not kept.
-        same = placement.vae_dtype == placement.dtype
-        self._preview_vae = self._vae if same else _halved(copy.deepcopy(self._vae), placement.dtype)
+        vae_dtype, self._preview_dtype = self._vae_dtypes(placement)
+        self._vae = self._load(AutoencoderKL, "vae", vae_dtype)
+        same = vae_dtype == self._preview_dtype
+        self._preview_vae = self._vae if same else _halved(copy.deepcopy(self._vae), self._preview_dtype)
         self._text_encoder = self._load(CLIPTextModel, "text_encoder", torch.float32)
         tokenizer: Any = CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer")
         self._tokenizer = tokenizer
@@ -63,6 +63,13 @@ class StableDiffusion:
         self.adapters = tuple(self._unets)
         # Another engine for the same network, once there is one (`pipelines.models.openvino_cpu`).
         self.openvino: OpenVINO | None = None
+
+    def _vae_dtypes(self, placement: Placement) -> tuple[torch.dtype, torch.dtype]:
+        """Choose the autoencoder's precision for pictures that are kept, and for looks that are not.
+
+        Where the network runs in half precision, so may the decoder, for the latter.
+        """
+        return placement.vae_dtype, placement.dtype
 
     def _load(self, part: Any, subfolder: str, dtype: torch.dtype) -> Any:
         loaded = part.from_pretrained(
@@ -83,6 +90,9 @@ class StableDiffusion:
     @torch.inference_mode()
     def encode_prompt(self, prompts: Sequence[str]) -> Conditioning:
         """Encode prompts, a row each; what is too long is cut, see `unread`."""
+        return self._encode(prompts)
+
+    def _encode(self, prompts: Sequence[str]) -> Conditioning:
         tokens = self._tokenizer(
             list(prompts),
             padding="max_length",
@@ -160,7 +170,7 @@ class StableDiffusion:
 
         Of the embedded model's pictures, at 59 dB or better; no value of 255 differs by more than 3.
         """
-        return _decode(self._preview_vae, latents, self.dtype)
+        return _decode(self._preview_vae, latents, self._preview_dtype)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
