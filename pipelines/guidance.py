@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from pipelines.denoising import Rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Guidance:
     """Classifier-free guidance (Ho and Salimans 2022).
 
@@ -35,11 +36,12 @@ class Guidance:
 
         if self.scale <= 1:
             return Rows(latents, timestep.reshape(1), self.prompt_embeds)
-        return Rows(
-            torch.cat([latents] * 2),
-            timestep.expand(2),
-            torch.cat([self.negative_prompt_embeds, self.prompt_embeds]),
-        )
+        return Rows(latents.expand(2, -1, -1, -1), timestep.expand(2), self._both)
+
+    @cached_property
+    def _both(self) -> Tensor:
+        """The embeddings of both rows; every step asks with the same."""
+        return torch.cat([self.negative_prompt_embeds, self.prompt_embeds])
 
     @property
     def voices(self) -> tuple[Voice, ...]:
