@@ -59,7 +59,10 @@ def engine_of(model: StableDiffusion, recipe: Recipe, calls: str = "") -> Engine
 
 def decode(model: StableDiffusion, latents: Tensor, engine: Engine) -> Tensor:
     """Decode a picture as it is kept: OpenVINO's in the network's precision, as it is half of the time."""
-    return model.preview(latents) if engine == "openvino" else model.decode(latents)
+    if engine == "openvino":
+        return model.preview(latents)
+    recorded = None if model.compiled is None else model.compiled.decode(latents)
+    return model.decode(latents) if recorded is None else recorded
 
 
 def buckets_of(model: StableDiffusion, calls: str) -> tuple[int, ...]:

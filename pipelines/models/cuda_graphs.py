@@ -11,7 +11,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -78,9 +79,10 @@ class CudaGraphs:
         self._graphs: dict[_Kind, _Graph] = {}
         self._met: dict[_Kind, _Met] = {}
         self._capturing = threading.Lock()
-        # Graphs are replayed one after another, so that they may use the same memory.
-        self._stream: Any = torch.cuda.Stream(model.device)
-        self._pool: Any = torch.cuda.graph_pool_handle()
+        self._calls = _Recorder(model.device, self._capturing)
+        # Pictures are decoded while the next calls are made: these graphs have memory of their own.
+        self._decoding = _Recorder(model.device, self._capturing)
+        self._decoders: dict[tuple[int, ...], _Graph | None] = {}
         # How long compiling took in all, in seconds.
         self.compile_s = 0.0
 
@@ -103,15 +105,17 @@ class CudaGraphs:
         return graph.replay(self._model.unet_arguments(rows))
 
     def keep_compiling(self, is_over: Callable[[float], bool]) -> None:
-        """Compile the kinds of call that are met, the most frequent first, until there are enough.
+        """Compile the kinds of call that are met, the most frequent first, up to as many as there may be.
 
         Args:
             is_over: waits up to so many seconds, and tells whether to give up.
         """
-        while len(self._graphs) < _MOST_GRAPHS and not is_over(_LOOK_S):
+        while not is_over(_LOOK_S):
             rows = self._most_wanted()
-            if rows is not None:
+            if rows is not None and len(self._graphs) < _MOST_GRAPHS:
                 self.prepare(rows)
+            for shape in [shape for shape, graph in list(self._decoders.items()) if graph is None]:
+                self.prepare_decoder(shape)
 
     def _most_wanted(self) -> Rows | None:
         wanted = [
@@ -133,28 +137,30 @@ class CudaGraphs:
                 self._unets[rows.adapter] = compile_call(model.unet_on_same_weights(rows.adapter))
             # Of torch's own memory: what was made in inference mode could not be written to outside it.
             given = _copied(model.unet_arguments(_blank(rows, model.device)))
-            self._graphs[kind] = self._record(self._unets[rows.adapter], given)
+            unet = self._unets[rows.adapter]
+            self._graphs[kind] = self._calls.record(lambda: unet(**given, return_dict=False)[0], given)
         self._met.pop(kind, None)
         took_s = time.perf_counter() - start
         self.compile_s += took_s
         log.info("calls of %d rows for latents %s are compiled, in %.0f s", kind[1][0], kind[1][2:], took_s)
 
-    def _record(self, unet: Any, given: dict[str, Any]) -> _Graph:
-        stream = self._stream
-        stream.wait_stream(torch.cuda.current_stream(self._model.device))
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UPS):
-                unet(**given, return_dict=False)
-        stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        # "thread_local": what other threads launch meanwhile is none of the graph's business.
-        with (
-            self._capturing,
-            torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"),
-        ):
-            answer: Tensor = unet(**given, return_dict=False)[0]
-        stream.synchronize()
-        return _Graph(graph, given, answer)
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor | None:
+        """Decode one picture as `StableDiffusion.decode` does, to the same bits; None without a graph."""
+        shape = tuple(latents.shape)
+        if shape not in self._decoders and len(self._decoders) < _MOST_GRAPHS:
+            self._decoders[shape] = None
+            if self._waits:
+                self.prepare_decoder(shape)
+        graph = self._decoders.get(shape)
+        return None if graph is None else graph.replay({"latents": latents})
+
+    def prepare_decoder(self, shape: tuple[int, ...]) -> None:
+        """Record how latents of a shape are decoded: not compiled, which takes longer than it would save."""
+        with torch.inference_mode(False), torch.no_grad():
+            latents = torch.zeros(shape, device=self._model.device)
+            decode = self._model.decode
+            self._decoders[shape] = self._decoding.record(lambda: decode(latents), {"latents": latents})
 
     def clear_device_cache(self) -> None:
         """Give unused memory back to the device; not while a graph is recorded, which torch forbids."""
@@ -162,18 +168,60 @@ class CudaGraphs:
             clear_device_cache()
 
 
+class _Recorder:
+    """Records graphs that are replayed one after another, so that they may use the same memory."""
+
+    def __init__(self, device: torch.device, capturing: threading.Lock) -> None:
+        self._device = device
+        self._capturing = capturing
+        self._stream: Any = torch.cuda.Stream(device)
+        self._pool: Any = torch.cuda.graph_pool_handle()
+        self._replaying = threading.Lock()
+        self._done: Any = None
+
+    def record(self, call: Callable[[], Tensor], given: dict[str, Any]) -> _Graph:
+        """Make a call a few times, then record it; `given` are the tensors that it reads."""
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            for _ in range(_WARM_UPS):
+                call()
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        # "thread_local": what other threads launch meanwhile is none of the graph's business.
+        with (
+            self._capturing,
+            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+        ):
+            answer = call()
+        self._stream.synchronize()
+        return _Graph(self, graph, given, answer)
+
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """Have what is launched within wait for the turn before, on whichever stream that was."""
+        with self._replaying:
+            if self._done is not None:
+                self._done.wait()
+            yield
+            self._done = torch.cuda.Event()
+            self._done.record()
+
+
 @dataclass(frozen=True, slots=True)
 class _Graph:
     """A recorded call: it reads `given`, always at the same place in memory, and writes `answer`."""
 
+    recorder: _Recorder
     graph: torch.cuda.CUDAGraph
     given: dict[str, Any]
     answer: Tensor
 
     def replay(self, arguments: dict[str, Any]) -> Tensor:
-        _fill(self.given, arguments)
-        self.graph.replay()
-        return self.answer.to(torch.float32, copy=True)
+        """Fill in the arguments and return the answer, in float32; the caller waits for nothing."""
+        with self.recorder.turn():
+            _fill(self.given, arguments)
+            self.graph.replay()
+            return self.answer.to(torch.float32, copy=True)
 
 
 def _kind(rows: Rows) -> _Kind:
