@@ -116,7 +116,7 @@ class Calls:
             answer, answered_by = self._ask(asked, engine)
             answers.append(answer[:taken])
             calls += [Call(answered_by, size)] * taken
-        return torch.cat(answers), calls
+        return torch.cat(answers) if len(answers) > 1 else answers[0], calls
 
     def _ask(self, rows: Rows, engine: Engine) -> tuple[Tensor, Engine]:
         """Answer one call, and tell by which engine that was."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -36,6 +37,9 @@ _OFTEN = 20
 _LOOK_S = 0.5
 # The first call compiles, and the libraries behind it choose and load what they need in the next ones.
 _WARM_UPS = 3
+# Compiling is Python, of which one thread runs at a time: a painter lets go of it in each of the thousand
+# operations of a call, and would get it back after 5 ms each time.
+_TURN_S = 1e-5
 
 _Kind = tuple[str, tuple[int, ...], tuple[int, ...]]
 
@@ -112,10 +116,12 @@ class CudaGraphs:
         """
         while not is_over(_LOOK_S):
             rows = self._most_wanted()
-            if rows is not None and len(self._graphs) < _MOST_GRAPHS:
-                self.prepare(rows)
-            for shape in [shape for shape, graph in list(self._decoders.items()) if graph is None]:
-                self.prepare_decoder(shape)
+            decoders = [shape for shape, graph in list(self._decoders.items()) if graph is None]
+            with _short_turns():
+                for shape in decoders:
+                    self.prepare_decoder(shape)
+                if rows is not None and len(self._graphs) < _MOST_GRAPHS:
+                    self.prepare(rows)
 
     def _most_wanted(self) -> Rows | None:
         wanted = [
@@ -222,6 +228,17 @@ class _Graph:
             _fill(self.given, arguments)
             self.graph.replay()
             return self.answer.to(torch.float32, copy=True)
+
+
+@contextmanager
+def _short_turns() -> Generator[None]:
+    """Let other threads go on without delay while this one computes."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual_s)
 
 
 def _kind(rows: Rows) -> _Kind:
