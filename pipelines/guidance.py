@@ -36,7 +36,7 @@ class Guidance:
 
         if self.scale <= 1:
             return Rows(latents, timestep.reshape(1), self.prompt_embeds)
-        return Rows(latents.expand(2, -1, -1, -1), timestep.expand(2), self._both)
+        return Rows(torch.cat([latents] * 2), timestep.expand(2), self._both)
 
     @cached_property
     def _both(self) -> Tensor:
