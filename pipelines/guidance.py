@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pipelines.denoising import Rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Guidance:
     """Classifier-free guidance (Ho and Salimans 2022).
 
@@ -35,7 +36,12 @@ class Guidance:
         """Ask for x_t under the negative and the positive prompt, or the positive alone without guidance."""
         if self.scale <= 1:
             return _rows(latents, timestep, self.prompt)
-        return _rows(latents, timestep, concatenate([self.negative_prompt, self.prompt]))
+        return _rows(latents, timestep, self._both)
+
+    @cached_property
+    def _both(self) -> Conditioning:
+        """What both rows read; every step asks with the same."""
+        return concatenate([self.negative_prompt, self.prompt])
 
     @property
     def voices(self) -> tuple[Voice, ...]:

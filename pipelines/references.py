@@ -27,7 +27,7 @@ class References:
 
     They are not inverted: each is noised to every step anew, always with the noise (1, C, h, w) that the
     run's seed draws first, and read under an empty `prompt`, one row. `sigmas` are the noise levels (noise
-    over signal) of the model's timesteps.
+    over signal) of the model's timesteps, on the CPU as those are.
     """
 
     latents: Tensor
@@ -111,7 +111,7 @@ def references_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSourc
     generator = torch.Generator("cpu").manual_seed(recipe.seed)
     noise = torch.randn(encoded[0].shape, generator=generator).to(model.device)
     scheduler = make_scheduler(recipe.sampler, model.folder.scheduler_config)
-    alpha_bar = scheduler.alphas_cumprod.to(model.device).clamp(min=_MIN_ALPHA_BAR)
+    alpha_bar = scheduler.alphas_cumprod.clamp(min=_MIN_ALPHA_BAR)
     return References(
         torch.cat(encoded),
         noise,

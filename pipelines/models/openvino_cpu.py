@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.denoising import Rows
+from pipelines.models.place import cache_dir
 
 if TYPE_CHECKING:
     from pipelines.models.sd import StableDiffusion
@@ -31,12 +32,6 @@ _ROWS = 2
 # Each holds the network's weights once more.
 _COMPILED_AT_MOST = 4
 _NICE = 10
-
-
-def default_cache_dir() -> Path:
-    """Where converted networks are kept: the user's own cache folder (XDG)."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "atelier" / "openvino"
 
 
 def openvino_is_for(model: StableDiffusion) -> bool:
@@ -58,7 +53,7 @@ class OpenVINO:
             FileNotFoundError: the model has not been converted yet.
         """
         self._core: Any = _openvino().Core()
-        folder = _folder(model.folder.revision, cache or default_cache_dir())
+        folder = _folder(model.folder.revision, cache or cache_dir("openvino"))
         self._files = {adapter: folder / f"unet{adapter}.xml" for adapter in model.adapters}
         for file in self._files.values():
             file.stat()
@@ -116,7 +111,7 @@ def prepare_openvino(
     Raises:
         RuntimeError: it cannot be converted, with the last line of the reason.
     """
-    cache = cache or default_cache_dir()
+    cache = cache or cache_dir("openvino")
     if not _folder(model.folder.revision, cache).exists():
         command = [sys.executable, "-W", "ignore", "-m", __name__, str(model.folder.path), str(cache)]
         root = Path(__file__).resolve().parents[2]

@@ -18,10 +18,12 @@ from pipelines.denoising import Rows
 from pipelines.models.find import Companion, ModelFolder
 from pipelines.models.lora import merge_lora
 from pipelines.models.place import Placement
+from pipelines.models.remembering import remembered
 from pipelines.shared_attention import SharedAttention, share_attention
 from pipelines.style_classifier import StyleClassifier, load_style_classifier
 
 if TYPE_CHECKING:
+    from pipelines.models.cuda_graphs import CudaGraphs
     from pipelines.models.openvino_cpu import OpenVINO
 
 
@@ -61,8 +63,9 @@ class StableDiffusion:
         # Latents whose sides are multiples of it halve evenly all the way down the U-Net.
         self.latent_multiple: int = 2 ** (len(self._unets[""].config.block_out_channels) - 1)
         self.adapters = tuple(self._unets)
-        # Another engine for the same network, once there is one (`pipelines.models.openvino_cpu`).
+        # Other engines for the same network, where there are any.
         self.openvino: OpenVINO | None = None
+        self.compiled: CudaGraphs | None = None
 
     def _vae_dtypes(self, placement: Placement) -> tuple[torch.dtype, torch.dtype]:
         """Choose the autoencoder's precision for pictures that are kept, and for looks that are not.
@@ -80,13 +83,16 @@ class StableDiffusion:
             variant=self.folder.variant or None,
             local_files_only=True,
         )
-        return loaded.to(self.device).eval().requires_grad_(False)
+        # The order in which convolutions on CUDA read their weights; elsewhere it gains nothing.
+        layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format
+        return loaded.to(self.device).to(memory_format=layout).eval().requires_grad_(False)
 
     def _load_companion(self, companion: Companion) -> Any:
         unet = self._load(UNet2DConditionModel, "unet", torch.float32)
         merge_lora(unet, load_file(self.folder.path / companion.lora, device=str(self.device)))
         return nn.Module.to(unet, self.dtype)  # its own `to` warns, of nothing
 
+    @remembered
     @torch.inference_mode()
     def encode_prompt(self, prompts: Sequence[str]) -> Conditioning:
         """Encode prompts, a row each; what is too long is cut, see `unread`."""
@@ -141,10 +147,11 @@ class StableDiffusion:
         return self._unet(rows)(**self.unet_arguments(rows), return_dict=False)[0].float()
 
     def unet_arguments(self, rows: Rows) -> dict[str, Any]:
-        """Return what the U-Net is called with for these rows, in its own precision, by diffusers' names."""
+        """Return what the U-Net is called with, by name: tensors on the device, or dictionaries of them."""
         return {
             "sample": rows.latents.to(self.dtype),
-            "timestep": rows.timestep,
+            # Without waiting: it is a few numbers, which the driver takes at once.
+            "timestep": rows.timestep.to(self.device, torch.float32, non_blocking=True),
             "encoder_hidden_states": rows.prompt_embeds.to(self.dtype),
         }
 
