@@ -317,37 +317,37 @@ def bench(
         list[int] | None,
         typer.Option(help="Time so many pictures at once, too; once for each number.", min=1),
     ] = None,
-    model: ModelName = EMBEDDED,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A model's name or path; the embedded one, unless architectures are given."),
+    ] = None,
+    architecture: Annotated[
+        list[str] | None,
+        typer.Option(help="Time artists at once with this architecture and random weights: sd15."),
+    ] = None,
 ) -> None:
     """Time pictures beside plain diffusers, on the same weights and in the same run."""
     import json
 
-    from rich.console import Console
-    from rich.table import Table
-
+    from pipelines.bench import BenchRow, bench_architecture
     from pipelines.bench import bench as bench_model
+    from pipelines.bench_architectures import random_model
+    from pipelines.bench_table import print_rows
 
     if output is not None:
         prepare_folder(output.parent)
-    measured = bench_model(find_model(model), rounds=rounds, artists=artists or ())
-    table = Table("what", "model", "device", "artists", "ours, s", "plain diffusers, s", "ratio")
-    notes: list[str] = []
-    for row in measured.rows:
-        times = f"{row.ours_s:.3f}", f"{row.plain_s:.3f}", f"{row.ratio:.3f}"
-        table.add_row(row.name, row.model, row.device, str(row.artists), *times)
-        if row.tick_s is not None and row.first_preview_s is not None:
-            memory = f", {row.peak_bytes / 1e9:.2f} GB at most" if row.peak_bytes else ""
-            notes.append(
-                f"{row.artists} together: a tick takes {row.tick_s:.3f} s, all have a first preview after "
-                f"{row.first_preview_s:.2f} s{memory}."
-            )
-    Console().print(table)
-    typer.echo("\n".join(notes))
-    typer.echo(f"Keeping the timeline costs {measured.timeline_cost:.1%} of a run.")
+    rows: list[BenchRow] = []
+    if model is not None or not architecture:
+        measured = bench_model(find_model(model or EMBEDDED), rounds=rounds, artists=artists or ())
+        rows += measured.rows
+        typer.echo(f"Keeping the timeline costs {measured.timeline_cost:.1%} of a run.")
+    for name in architecture or ():
+        with random_model(name) as folder:
+            rows += bench_architecture(folder, rounds=rounds, artists=artists or ()).rows
+    print_rows(rows)
     if output is not None:
         output.write_text(
-            json.dumps([row.model_dump(exclude_none=True) for row in measured.rows], indent=1),
-            encoding="utf-8",
+            json.dumps([row.model_dump(exclude_none=True) for row in rows], indent=1), encoding="utf-8"
         )
 
 

@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from pipelines.conditioning import concatenate
 from pipelines.denoising import Rows
-from pipelines.guidance import Guidance
+from pipelines.guidance import Guidance, Voice
 from pipelines.heat import Heat
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import Asked, asked_of
@@ -99,11 +100,11 @@ class Attention:
 
         `rows` are as for `StableDiffusion.predict`.
         """
-        watcher, dtype = self._watcher, self._model.dtype
+        watcher = self._watcher
         watcher.size = (rows.latents.shape[-2], rows.latents.shape[-1])
         watcher.seen, watcher.layers = None, 0
         unet = self._watched(rows.adapter)
-        unet(rows.latents.to(dtype), rows.timestep, rows.prompt_embeds.to(dtype), return_dict=False)
+        unet(**self._model.unet_arguments(rows), return_dict=False)
         seen, watcher.seen = watcher.seen, None
         assert seen is not None, "a network that reads a prompt has cross-attention"
         return seen / watcher.layers
@@ -143,9 +144,7 @@ class Attention:
         shares = [voice.share.clamp(min=0) for voice in asked.guidance.voices]
         whole = sum(shares, torch.zeros_like(shares[0])).clamp(min=1e-12)
         return [
-            _Look(
-                step, Rows(latents, timestep, voice.prompt_embeds, asked.adapter), (share / whole).squeeze(0)
-            )
+            _Look(step, _row(latents, timestep, voice, asked.adapter), (share / whole).squeeze(0))
             for voice, share in zip(asked.guidance.voices, shares, strict=True)
             if bool((share > 0).any())
         ]
@@ -160,13 +159,19 @@ class _Look:
     share: Tensor
 
 
+def _row(latents: Tensor, timestep: Tensor, voice: Voice, adapter: str) -> Rows:
+    return Rows(latents, timestep, voice.prompt.embeds, adapter=adapter, pooled_embeds=voice.prompt.pooled)
+
+
 def _together(looks: Sequence[_Look]) -> Rows:
     rows = [look.rows for look in looks]
+    read = concatenate([row.conditioning for row in rows])
     return Rows(
         torch.cat([row.latents for row in rows]),
         torch.cat([row.timestep for row in rows]),
-        torch.cat([row.prompt_embeds for row in rows]),
-        rows[0].adapter,
+        read.embeds,
+        adapter=rows[0].adapter,
+        pooled_embeds=read.pooled,
     )
 
 

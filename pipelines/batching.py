@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipelines.calls import BUCKETS, Call, Calls, Engine
-from pipelines.denoising import Frame, Rows, Run
+from pipelines.denoising import Frame, Rows, Run, tensors_of
 from pipelines.models.sd import StableDiffusion
 
 _USUAL_ROWS = 2  # with guidance
@@ -52,6 +53,8 @@ class StepBatcher:
         self._engines: dict[Hashable, Engine] = {}
         self._asking: dict[Hashable, Rows] = {}
         self._answered: dict[Hashable, dict[Call, None]] = {}
+        self._device = model.device
+        self._tick_before: Any = None
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -95,7 +98,22 @@ class StepBatcher:
                 self._advance(key, None, events)
         for keys in self._groups({key: rows for key, rows in self._asking.items() if key not in resting}):
             self._predict(keys, events)
+        self._wait_for_device()
         return events
+
+    def _wait_for_device(self) -> None:
+        """Wait until the device has done the tick before this one.
+
+        It then always has one tick to do while the next is prepared, and never so many that a picture that
+        joins or is cancelled would have to wait for them.
+        """
+        if self._device.type != "cuda":
+            return
+        asked = torch.cuda.Event(blocking=True)
+        asked.record()
+        if self._tick_before is not None:
+            self._tick_before.synchronize()
+        self._tick_before = asked
 
     def _groups(self, asking: dict[Hashable, Rows]) -> list[list[Hashable]]:
         if not self._merge:
@@ -165,9 +183,7 @@ def _concatenate(asked: list[Rows]) -> Rows:
     before = accumulate((len(rows.latents) for rows in asked), initial=0)
     return replace(
         asked[0],
-        latents=torch.cat([rows.latents for rows in asked]),
-        timestep=torch.cat([rows.timestep for rows in asked]),
-        prompt_embeds=torch.cat([rows.prompt_embeds for rows in asked]),
+        **{name: torch.cat([tensors_of(rows)[name] for rows in asked]) for name in tensors_of(asked[0])},
         shared=tuple(
             shared.behind(first) for first, rows in zip(before, asked, strict=False) for shared in rows.shared
         ),

@@ -17,6 +17,7 @@ from pipelines.bench_together import paint_together
 from pipelines.calls import Calls, decode
 from pipelines.denoising import Frame
 from pipelines.latents import to_images
+from pipelines.models.cuda_graphs import CudaGraphs, cuda_graphs_are_for
 from pipelines.models.find import Defaults, ModelFolder
 from pipelines.models.load import load_model
 from pipelines.models.openvino_cpu import openvino_is_for, prepare_openvino
@@ -31,13 +32,17 @@ _FEW_STEPS = "picture, few steps"
 _GUIDED_STEPS = "picture, 25 guided steps"
 _OPENVINO = "picture, 25 guided steps, OpenVINO"
 _GUIDED = Defaults(num_inference_steps=25)
+_PROMPT = "seascape, moonlight"
+# On an accelerator, unless others are asked for.
+_ARTISTS = (1, 4, 16, 64)
 
 
 class BenchRow(BaseModel):
     """One comparison; times are medians in seconds per picture, `ratio` is ours over plain diffusers.
 
-    Of several artists at once also how long a tick takes, when the last of them has her first preview, and,
-    on an accelerator, its memory at its fullest (`pipelines.bench_together`).
+    Of artists at once also how long a tick takes, when the last of them has her first preview, how long one
+    waits for hers who joins the others, and, on an accelerator, its memory at its fullest and how long
+    compiling took before (`pipelines.bench_together`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -51,7 +56,10 @@ class BenchRow(BaseModel):
     ratio: float
     tick_s: float | None = None
     first_preview_s: float | None = None
+    joiner_preview_s: float | None = None
+    joiner_ticks: int | None = None
     peak_bytes: int | None = None
+    compile_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +70,11 @@ class Bench:
     """
 
     rows: list[BenchRow]
-    timeline_cost: float
+    timeline_cost: float | None = None
 
 
 def bench(
-    folder: ModelFolder, *, rounds: int = 5, artists: Sequence[int] = (), prompt: str = "seascape, moonlight"
+    folder: ModelFolder, *, rounds: int = 5, artists: Sequence[int] = (), prompt: str = _PROMPT
 ) -> Bench:
     """Time one picture at the model's default settings, each way in turn, `rounds` times.
 
@@ -75,18 +83,14 @@ def bench(
     studio precision"; where the model has a companion "picture, few steps": its own in the studio's
     precision, beside a plain picture of 25 guided steps; "25 guided steps" and, where it is installed, "25
     guided steps, OpenVINO" as the studio paints them. For each number of `artists`, "together": they all
-    paint at once as in the studio, one round for every five.
+    paint at once as in the studio, one round for every five; on CUDA "together, eager" and "together,
+    compiled".
     """
     studio = find_placement()
     plain_dtype = torch.float32 if studio.device.type == "cpu" else torch.float16
     same = load_model(folder, Placement(studio.device, plain_dtype, plain_dtype))
 
-    def recipe_of(pace: Defaults) -> Recipe:
-        size = {"width": folder.width, "height": folder.height}
-        model = {"model": folder.name, "model_revision": folder.revision}
-        return make_recipe(**model, **size, **pace.model_dump(), prompt=prompt, seed=1)
-
-    recipe, guided = recipe_of(folder.defaults), recipe_of(_GUIDED)
+    recipe, guided = _recipe_of(folder, folder.defaults, prompt), _recipe_of(folder, _GUIDED, prompt)
     costs: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         ways: dict[str, Callable[[], object]] = {
@@ -103,7 +107,7 @@ def bench(
             as_studio.openvino = prepare_openvino(as_studio, _wait)
             ways[_OPENVINO] = lambda: _picture_by_openvino(as_studio, guided)
         if folder.companion is not None:
-            sketch = recipe_of(folder.companion.pace)
+            sketch = _recipe_of(folder, folder.companion.pace, prompt)
             ways[_FEW_STEPS] = lambda: _picture(as_studio, sketch)
         times = _in_turn(ways, rounds)
     medians = {name: statistics.median(measured) for name, measured in times.items()}
@@ -121,21 +125,62 @@ def bench(
         )
         for name, ours_s in medians.items()
     ]
-    for count in artists:
-        plainly = plain_diffusers(folder, recipe, studio.device, plain_dtype)
-        rounds_together = max(1, rounds // 5)
-        together = paint_together(as_studio, recipe, plainly, artists=count, rounds=rounds_together)
-        rows.append(
-            BenchRow(
-                name="together",
-                model=folder.name,
-                device=_device_name(studio.device),
-                artists=count,
-                ratio=together.ours_s / together.plain_s,
-                **{name: value for name, value in asdict(together).items() if value},
-            )
-        )
+    plainly = plain_diffusers(folder, recipe, studio.device, plain_dtype)
+    rows += _rows_together(as_studio, recipe, plainly, artists or _usual_artists(studio.device), rounds)
     return Bench(rows, statistics.median(costs))
+
+
+def bench_architecture(folder: ModelFolder, *, rounds: int = 5, artists: Sequence[int] = ()) -> Bench:
+    """Time artists at once only, as `bench` does, for a model whose pictures are of no interest."""
+    studio = find_placement()
+    plain_dtype = torch.float32 if studio.device.type == "cpu" else torch.float16
+    recipe = _recipe_of(folder, folder.defaults, _PROMPT)
+    plainly = plain_diffusers(folder, recipe, studio.device, plain_dtype)
+    model = load_model(folder, studio)
+    counts = artists or _usual_artists(studio.device) or (1,)
+    return Bench(_rows_together(model, recipe, plainly, counts, rounds))
+
+
+def _usual_artists(device: torch.device) -> tuple[int, ...]:
+    return () if device.type == "cpu" else _ARTISTS
+
+
+def _recipe_of(folder: ModelFolder, pace: Defaults, prompt: str) -> Recipe:
+    size = {"width": folder.width, "height": folder.height}
+    model = {"model": folder.name, "model_revision": folder.revision}
+    return make_recipe(**model, **size, **pace.model_dump(), prompt=prompt, seed=1)
+
+
+def _rows_together(
+    model: StableDiffusion,
+    recipe: Recipe,
+    plainly: Callable[[], object],
+    artists: Sequence[int],
+    rounds: int,
+) -> list[BenchRow]:
+    """Paint for each number of artists at once; on CUDA by torch's own calls, then by compiled ones."""
+    names = ["together"]
+    if cuda_graphs_are_for(model):
+        names = ["together, eager", "together, compiled"]
+    rows: list[BenchRow] = []
+    for name in names:
+        model.compiled = CudaGraphs(model, waits=True) if name.endswith("compiled") else None
+        for count in artists:
+            # What many paint together has its median in itself.
+            turns = rounds if count == 1 else max(1, rounds // 5)
+            together = paint_together(model, recipe, plainly, artists=count, rounds=turns)
+            rows.append(
+                BenchRow(
+                    name=name,
+                    model=model.folder.name,
+                    device=_device_name(model.device),
+                    artists=count,
+                    ratio=together.ours_s / together.plain_s,
+                    **{name: value for name, value in asdict(together).items() if value},
+                )
+            )
+    model.compiled = None
+    return rows
 
 
 def plain_diffusers(

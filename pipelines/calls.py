@@ -11,7 +11,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache, find_executable_batch_size
 from torch import Tensor
 
-from pipelines.denoising import Rows
+from pipelines.denoising import Rows, tensors_of
 from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import Recipe
 
@@ -19,7 +19,7 @@ BUCKETS = (2, 4, 8, 16, 32, 64)
 # The one bucket of a deterministic studio: four guided pictures in a call, and one alone is not much slower.
 _ONE_BUCKET = 8
 
-Engine = Literal["eager", "openvino"]
+Engine = Literal["eager", "compiled", "openvino"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,13 @@ def engine_of(model: StableDiffusion, recipe: Recipe, calls: str = "") -> Engine
     """Choose the engine that paints a recipe: the fastest there is, or the one that painted it before.
 
     `calls` are those of the picture that is painted again, as its infotext has them. What follows pictures
-    is painted by torch: only there rows can share attention.
+    is painted by torch's own calls: only there rows can share attention. Where the engine is compiled, calls
+    for which nothing is ready are eager, so that a picture can have calls of both.
     """
     if any(member.mix is not None and member.mix.followed for member in recipe.lineage()):
         return "eager"
+    if model.compiled is not None and (not calls or "compiled" in calls):
+        return "compiled"
     size = recipe.height // model.vae_scale_factor, recipe.width // model.vae_scale_factor
     ready = model.openvino is not None and model.openvino.fits(*size)
     return "openvino" if ready and (not calls or calls.startswith("openvino")) else "eager"
@@ -56,7 +59,10 @@ def engine_of(model: StableDiffusion, recipe: Recipe, calls: str = "") -> Engine
 
 def decode(model: StableDiffusion, latents: Tensor, engine: Engine) -> Tensor:
     """Decode a picture as it is kept: OpenVINO's in the network's precision, as it is half of the time."""
-    return model.decode(latents) if engine == "eager" else model.preview(latents)
+    if engine == "openvino":
+        return model.preview(latents)
+    recorded = None if model.compiled is None else model.compiled.decode(latents)
+    return model.decode(latents) if recorded is None else recorded
 
 
 def buckets_of(model: StableDiffusion, calls: str) -> tuple[int, ...]:
@@ -94,7 +100,8 @@ class Calls:
                 if not self.buckets or rows.shared or largest == 1:
                     raise
                 self.buckets = _no_larger(self.buckets, largest // 2)
-            clear_device_cache()
+            compiled = self._model.compiled
+            clear_device_cache() if compiled is None else compiled.clear_device_cache()
 
     def _in_buckets(self, rows: Rows, engine: Engine) -> tuple[Tensor, list[Call]]:
         count = len(rows.latents)
@@ -104,31 +111,40 @@ class Calls:
         calls: list[Call] = []
         for start in range(0, count, most):
             taken = min(most, count - start)
-            call = Call(engine, max(taken, self._bucket(taken)))
-            # What fills a bucket up is a row that is there already: numbers of a kind the network knows.
-            chosen = [start + min(row, taken - 1) for row in range(call.rows)]
-            answers.append(self._ask(rows if call.rows == count else _take(rows, chosen), engine)[:taken])
-            calls += [call] * taken
-        return torch.cat(answers), calls
+            size = max(taken, self._bucket(taken))
+            asked = rows if size == count else _padded(rows, start, taken, size)
+            answer, answered_by = self._ask(asked, engine)
+            answers.append(answer[:taken])
+            calls += [Call(answered_by, size)] * taken
+        return torch.cat(answers) if len(answers) > 1 else answers[0], calls
 
-    def _ask(self, rows: Rows, engine: Engine) -> Tensor:
-        if engine == "eager":
-            return self._model.predict(rows)
-        if self._model.openvino is None:
-            raise ValueError("OpenVINO has not been prepared for this model")
-        return self._model.openvino.predict(rows)
+    def _ask(self, rows: Rows, engine: Engine) -> tuple[Tensor, Engine]:
+        """Answer one call, and tell by which engine that was."""
+        if engine == "openvino":
+            if self._model.openvino is None:
+                raise ValueError("OpenVINO has not been prepared for this model")
+            return self._model.openvino.predict(rows), "openvino"
+        if engine == "compiled" and self._model.compiled is not None and not rows.shared:
+            answer = self._model.compiled.predict(rows)
+            if answer is not None:
+                return answer, "compiled"
+        return self._model.predict(rows), "eager"
 
     def _bucket(self, count: int) -> int:
         return next((size for size in self.buckets if size >= count), max(self.buckets, default=count))
 
 
-def _take(rows: Rows, chosen: list[int]) -> Rows:
-    return replace(
-        rows,
-        latents=rows.latents[chosen],
-        timestep=rows.timestep[chosen],
-        prompt_embeds=rows.prompt_embeds[chosen],
-    )
+def _padded(rows: Rows, start: int, taken: int, size: int) -> Rows:
+    """Take some rows and fill them up to a size with the last of them: numbers of a kind the network knows.
+
+    By slices, since a list of rows would have to be sent to the device, and waited for.
+    """
+
+    def fill(whole: Tensor) -> Tensor:
+        part = whole[start : start + taken]
+        return torch.cat([part, part[-1:].expand(size - taken, *part.shape[1:])])
+
+    return replace(rows, **{name: fill(whole) for name, whole in tensors_of(rows).items()})
 
 
 def _no_larger(buckets: Sequence[int], most: int) -> tuple[int, ...]:
@@ -147,7 +163,7 @@ def fit_buckets(model: StableDiffusion, *, deterministic: bool = False) -> tuple
     folder = model.folder
     largest = max(folder.formats, key=lambda format_: format_.width * format_.height)
     height, width = largest.height // model.vae_scale_factor, largest.width // model.vae_scale_factor
-    embeds = model.encode_prompt([""])
+    empty = model.encode_prompt([""])
     buckets = (_ONE_BUCKET,) if deterministic else BUCKETS
     trying = buckets[-1]
 
@@ -159,7 +175,8 @@ def fit_buckets(model: StableDiffusion, *, deterministic: bool = False) -> tuple
     def ask(count: int) -> int:
         latents = torch.zeros(count, model.network_channels, height, width, device=model.device)
         timestep = torch.zeros(count, device=model.device)
-        model.predict(Rows(latents, timestep, embeds.expand(count, -1, -1)))
+        read = empty.expand(count)
+        model.predict(Rows(latents, timestep, read.embeds, pooled_embeds=read.pooled))
         return count
 
     search: Any = find_executable_batch_size

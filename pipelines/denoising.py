@@ -8,12 +8,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
+from pipelines.conditioning import Conditioning
 from pipelines.guidance import Composition, Guidance
 from pipelines.samplers import Scheduler, Space
 from pipelines.shared_attention import Shared
@@ -32,9 +34,10 @@ _MIN_ALPHA_BAR = 2.0**-24
 class Rows:
     """What one step of one run asks the network.
 
-    Shapes: latents (n, C, h, w) scaled for the network, timestep (n,), prompt_embeds (n, tokens, dim).
+    Shapes: latents (n, C, h, w) scaled for the network, timestep (n,) on any device, prompt_embeds
+    (n, tokens, dim).
     `adapter` names the weights that answer, empty for the model's own. `shared` says which rows share their
-    self-attention with which.
+    self-attention with which. `pooled_embeds` (n, dim) is for networks that read whole prompts too.
     """
 
     latents: Tensor
@@ -42,20 +45,32 @@ class Rows:
     prompt_embeds: Tensor
     adapter: str = ""
     shared: tuple[Shared, ...] = ()
+    pooled_embeds: Tensor | None = None
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """What the rows read."""
+        return Conditioning(self.prompt_embeds, self.pooled_embeds)
 
 
-@dataclass(frozen=True, slots=True)
+def tensors_of(rows: Rows) -> dict[str, Tensor]:
+    """Return what rows have one entry of each, by name: all fields that are tensors."""
+    values = {field_.name: getattr(rows, field_.name) for field_ in fields(rows)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+@dataclass(frozen=True)
 class Frame:
     """One step of a run: x_t as the step found it, and the picture the model predicted from it.
+
+    It keeps what the step had in hand; what follows from that is worked out when somebody first looks at it,
+    by whoever looks, since a painter with many runs has no time for it.
 
     `step` counts schedule positions from 0 and `steps` is their number: a sampler of second order has more
     of them than the steps asked for. `sigma` is the noise level in the sense of Karras et al. 2022
     (noise over signal). `latents` is x_t (1, C, h, w) in the scheduler's own `space`, `denoised` the
-    predicted x_0 of the same shape; `model_output` is the guided network output it was made from, which is
-    all that a sampler needs to take this step again; `guidance_norm` (a scalar tensor) is the root mean
-    square of the conditional minus the unconditional prediction, 0 without guidance, and `guidance_heat`
-    (1, 1, h, w) the same at every place, over the channels; None without guidance or where it was not kept.
-    `contributions` is, where styles were mixed by their predictions, the heat of each one's own part.
+    predicted x_0 of the same shape; `model_output` is the guided network output it is made from, which is
+    all that a sampler needs to take this step again; `pull` is what guidance did.
     `following` is what the step came to: x_t of the next, at the last step the finished latents.
     """
 
@@ -64,18 +79,63 @@ class Frame:
     timestep: float
     sigma: float
     space: Space
+    prediction_type: str
     latents: Tensor
-    denoised: Tensor
     model_output: Tensor
     following: Tensor
-    guidance_norm: Tensor
-    guidance_heat: Tensor | None = None
-    contributions: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    pull: Pull | Known | Frame
+
+    @cached_property
+    def denoised(self) -> Tensor:
+        """The predicted x_0, (1, C, h, w)."""
+        return predicted_denoised(self.model_output, self.noisy, self.sigma, self.prediction_type)
+
+    @property
+    def guidance_norm(self) -> Tensor:
+        """How hard guidance pulled, a scalar (`Pull`)."""
+        return self.pull.guidance_norm
+
+    @property
+    def guidance_heat(self) -> Tensor | None:
+        """Where guidance pulled, (1, 1, h, w); None without guidance or where it was not kept (`Pull`)."""
+        return self.pull.guidance_heat
+
+    @property
+    def contributions(self) -> dict[str, Tensor]:
+        """Where each style of a mix of predictions pulled (`Pull`)."""
+        return self.pull.contributions
 
     @property
     def noisy(self) -> Tensor:
         """x_t as alpha_t x_0 + sigma_t noise, the scale at which the decoder can show it."""
         return to_alpha_space(self.latents, self.sigma, self.space)
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What guidance did at a step, from the network's answers (n, C, h, w) and the direction it took.
+
+    `direction` is (1, C, h, w), a scalar zero without guidance.
+    """
+
+    guidance: Guidance | Composition | Referred
+    predictions: Tensor
+    direction: Tensor
+
+    @cached_property
+    def guidance_norm(self) -> Tensor:
+        """The root mean square of the conditional minus the unconditional prediction, a scalar."""
+        return self.direction.square().mean().sqrt()
+
+    @cached_property
+    def guidance_heat(self) -> Tensor | None:
+        """The same at every place, over the channels, (1, 1, h, w); None without guidance."""
+        return strength_by_place(self.direction)
+
+    @cached_property
+    def contributions(self) -> dict[str, Tensor]:
+        """The heat of each style's own part, where styles were mixed by their predictions."""
+        return self.guidance.contributions(self.predictions)
 
 
 class Guiding(Protocol):
@@ -120,7 +180,7 @@ def leg_at(legs: Sequence[Leg], position: int) -> Leg:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A step that was predicted before: its fields are those of `Frame`.
+    """A step that was predicted before, and kept: its fields are those of `Frame`.
 
     Without `following` the scheduler, which takes the step again in any case, tells what it came to.
     """
@@ -167,14 +227,14 @@ def denoise(
     latents: Tensor,
     *,
     first: int = 0,
-    known: Sequence[Known] = (),
+    known: Sequence[Known | Frame] = (),
     canvas: Canvas | None = None,
     adapter: str = "",
 ) -> Run:
     """Denoise latents along a scheduler's schedule.
 
     Args:
-        scheduler: this run's own, its timesteps set.
+        scheduler: this run's own, its timesteps on the CPU: elsewhere each step waits for the device.
         space: how the scheduler writes x_t (`Sampler.space`).
         legs: what is asked from which position on, in order, beginning at `first`.
         latents: x_t at position `first`, (1, C, h, w), at the scheduler's own scale.
@@ -201,24 +261,24 @@ def denoise(
         leg = leg_at(legs, step)
         options: dict[str, Any] = {"generator": leg.generator} if takes_generator else {}
         scaled = scheduler.scale_model_input(latents, timestep)
-        noisy = to_alpha_space(latents, sigmas[step], space)
         again = known[step - first] if step - first < len(known) else None
         if again is not None:
-            model_output, contributions = again.model_output, again.contributions
-            guidance_norm, guidance_heat = again.guidance_norm, again.guidance_heat
+            model_output, pull = again.model_output, again
         else:
             guidance = leg.guidance_at(step, len(timesteps))
             rows = guidance.rows(scaled if canvas is None else canvas.show(scaled), timestep)
             predictions = yield replace(rows, adapter=adapter)
             assert predictions is not None, "rows are answered with predictions"
             model_output, direction = guidance.combine(predictions)
-            guidance_norm, guidance_heat = direction.square().mean().sqrt(), strength_by_place(direction)
-            contributions = guidance.contributions(predictions)
+            pull = Pull(guidance, predictions, direction)
             if leg.steering is not None:
                 model_output = model_output + leg.steering.shift(
-                    noisy, sigmas[step], timestep, prediction_type, progress_at(step, len(timesteps))
+                    to_alpha_space(latents, sigmas[step], space),
+                    sigmas[step],
+                    timestep,
+                    prediction_type,
+                    progress_at(step, len(timesteps)),
                 )
-        denoised = predicted_denoised(model_output, noisy, sigmas[step], prediction_type)
         following = scheduler.step(model_output, timestep, latents, **options, return_dict=False)[0]
         if again is not None and again.following is not None:
             following = again.following
@@ -233,13 +293,11 @@ def denoise(
             timestep=timesteps[step],
             sigma=sigmas[step],
             space=space,
+            prediction_type=prediction_type,
             latents=latents,
-            denoised=denoised,
             model_output=model_output,
             following=following,
-            guidance_norm=guidance_norm,
-            guidance_heat=guidance_heat,
-            contributions=contributions,
+            pull=pull,
         )
         latents = following
     return latents

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pipelines.denoising import Frame, Known, Rows, Run, from_alpha_space, step_to
+from pipelines.denoising import Frame, Rows, Run, from_alpha_space, step_to
 from pipelines.samplers import Space
 
 _Asking = Generator[Rows | Frame, Tensor | None, Tensor]
@@ -41,19 +41,10 @@ class Following:
         free = (1 - self.mask <= past) & (self.mask > 0)
         return torch.where(free, latents, self._parents_at(position))
 
-    def known(self, steps: int) -> Generator[Rows | Frame, Tensor | None, list[Known]]:
+    def known(self, steps: int) -> Generator[Rows | Frame, Tensor | None, list[Frame]]:
         """Take the parent's first steps over: they are the branch's own."""
         yield from self._drive()
-        return [
-            Known(
-                frame.model_output,
-                frame.guidance_norm,
-                frame.guidance_heat,
-                frame.contributions,
-                frame.following,
-            )
-            for frame in self._frames[:steps]
-        ]
+        return self._frames[:steps]
 
     def _drive(self) -> Generator[Rows | Frame, Tensor | None, None]:
         if self._frames:

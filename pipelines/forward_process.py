@@ -64,7 +64,7 @@ def dissolve(
         seed: of the noise, which is the same all the way.
     """
     scheduler = make_scheduler(sampler, model.folder.scheduler_config)
-    scheduler.set_timesteps(num_inference_steps, device=model.device)
+    scheduler.set_timesteps(num_inference_steps, device=torch.device("cpu"))
     stops = stops_of(scheduler)
     # The picture's latents, then their noise: as a run from this picture draws them.
     generator = torch.Generator("cpu").manual_seed(seed)

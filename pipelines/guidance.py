@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from pipelines.conditioning import Conditioning, concatenate, mixed, weighted_mean
+
 if TYPE_CHECKING:
     from pipelines.denoising import Rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Guidance:
     """Classifier-free guidance (Ho and Salimans 2022).
 
-    `prompt_embeds` and `negative_prompt_embeds` are (1, tokens, dim). As in diffusers a `scale` of 1 or less
-    means no guidance: the negative prompt then costs no row.
+    `prompt` and `negative_prompt` are one row each. As in diffusers a `scale` of 1 or less means no guidance:
+    the negative prompt then costs no row.
     """
 
-    prompt_embeds: Tensor
-    negative_prompt_embeds: Tensor
+    prompt: Conditioning
+    negative_prompt: Conditioning
     scale: float
 
     @property
@@ -31,20 +34,19 @@ class Guidance:
 
     def rows(self, latents: Tensor, timestep: Tensor) -> Rows:
         """Ask for x_t under the negative and the positive prompt, or the positive alone without guidance."""
-        from pipelines.denoising import Rows
-
         if self.scale <= 1:
-            return Rows(latents, timestep.reshape(1), self.prompt_embeds)
-        return Rows(
-            torch.cat([latents] * 2),
-            timestep.expand(2),
-            torch.cat([self.negative_prompt_embeds, self.prompt_embeds]),
-        )
+            return _rows(latents, timestep, self.prompt)
+        return _rows(latents, timestep, self._both)
+
+    @cached_property
+    def _both(self) -> Conditioning:
+        """What both rows read; every step asks with the same."""
+        return concatenate([self.negative_prompt, self.prompt])
 
     @property
     def voices(self) -> tuple[Voice, ...]:
         """The one conditioning there is."""
-        return (Voice("", self.prompt_embeds, self.negative_prompt_embeds, self.prompt_embeds.new_ones(())),)
+        return (Voice("", self.prompt, self.negative_prompt, self.prompt.embeds.new_ones(())),)
 
     def at(self, progress: float) -> Guidance:
         """Return the guidance of a moment of the run, from 0 to 1: this one is always the same."""
@@ -72,12 +74,12 @@ class Guidance:
 class Voice:
     """One conditioning of a composition, and how much it has to say.
 
-    `share` is a scalar or a map (1, 1, h, w); embeddings are (1, tokens, dim).
+    `share` is a scalar or a map (1, 1, h, w); the prompts are one row each.
     """
 
     name: str
-    prompt_embeds: Tensor
-    negative_prompt_embeds: Tensor
+    prompt: Conditioning
+    negative_prompt: Conditioning
     share: Tensor
 
 
@@ -103,12 +105,10 @@ class Composition:
 
     def rows(self, latents: Tensor, timestep: Tensor) -> Rows:
         """Ask for x_t under the negative prompt, where it is needed, and under each voice's own."""
-        from pipelines.denoising import Rows
-
-        embeds = [voice.prompt_embeds for voice in self.voices]
+        prompts = [voice.prompt for voice in self.voices]
         if not self._is_convex:
-            embeds.insert(0, self._negative_prompt_embeds())
-        return Rows(torch.cat([latents] * len(embeds)), timestep.expand(len(embeds)), torch.cat(embeds))
+            prompts.insert(0, self._negative_prompt())
+        return _rows(latents, timestep, concatenate(prompts))
 
     def combine(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the composed prediction, and the direction it was taken in (a zero scalar without one)."""
@@ -132,10 +132,15 @@ class Composition:
         parts = (voice.share * row for voice, row in zip(self.voices, rows.split(1), strict=True))
         return sum(parts, torch.zeros_like(rows[:1]))
 
-    def _negative_prompt_embeds(self) -> Tensor:
-        first = self.voices[0].negative_prompt_embeds
-        if all(torch.equal(voice.negative_prompt_embeds, first) for voice in self.voices):
-            return first
+    def _negative_prompt(self) -> Conditioning:
         amounts = torch.stack([voice.share.abs().mean() for voice in self.voices])
-        stacked = torch.stack([voice.negative_prompt_embeds for voice in self.voices])
-        return (amounts.view(-1, 1, 1, 1) / amounts.sum() * stacked).sum(0)
+        shares = (amounts / amounts.sum()).unbind()
+        return mixed([voice.negative_prompt for voice in self.voices], shares, weighted_mean)
+
+
+def _rows(latents: Tensor, timestep: Tensor, read: Conditioning) -> Rows:
+    """Ask for x_t (1, C, h, w) under each of the prompts that are read."""
+    from pipelines.denoising import Rows
+
+    count = len(read.embeds)
+    return Rows(torch.cat([latents] * count), timestep.expand(count), read.embeds, pooled_embeds=read.pooled)

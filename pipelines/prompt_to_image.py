@@ -143,7 +143,8 @@ def _stretches(
         seed = member.seed
         if last is None or _schedule_of(member) != _schedule_of(last.recipe):
             scheduler = make_scheduler(member.sampler, model.folder.scheduler_config)
-            scheduler.set_timesteps(member.num_inference_steps, device=model.device)
+            # On the CPU, whatever paints: a sampler looks its timesteps up at every step.
+            scheduler.set_timesteps(member.num_inference_steps, device=torch.device("cpu"))
             first = _first_position(scheduler, member) if last is None else _nearest_position(scheduler, last)
             if first and not SAMPLERS[member.sampler].begins_midway:
                 raise BadInput(
@@ -209,7 +210,7 @@ def _nearest_position(scheduler: Scheduler, left: _Stretch) -> int:
     return min(range(0, len(sigmas), scheduler.order), key=lambda position: abs(sigmas[position] - sigma))
 
 
-def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known], canvas: Canvas) -> Run:
+def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known | Frame], canvas: Canvas) -> Run:
     steps = sum(stretch.length for stretch in stretches)
     done = 0
     frame: Frame | None = None
@@ -242,9 +243,9 @@ def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known], can
             event = run.send(answer)
             answer = None
             if isinstance(event, Frame):
-                frame = replace(event, step=done + taken, steps=steps)
+                frame = event
+                yield replace(event, step=done + taken, steps=steps)
                 taken += 1
-                yield frame
             else:
                 answer = yield event
         done += taken

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pipelines.conditioning import Conditioning, concatenate
 from pipelines.denoising import Rows
 from pipelines.guidance import Composition, Guidance, Voice
 from pipelines.latents import to_pixels
@@ -25,14 +26,14 @@ class References:
     """The pictures of a run, (k, C, h, w) as `latents`, and how far it follows each.
 
     They are not inverted: each is noised to every step anew, always with the noise (1, C, h, w) that the
-    run's seed draws first, and read under an empty prompt, `prompt_embeds` (1, tokens, dim). `sigmas` are
-    the noise levels (noise over signal) of the model's timesteps.
+    run's seed draws first, and read under an empty `prompt`, one row. `sigmas` are the noise levels (noise
+    over signal) of the model's timesteps, on the CPU as those are.
     """
 
     latents: Tensor
     noise: Tensor
     strengths: tuple[float, ...]
-    prompt_embeds: Tensor
+    prompt: Conditioning
     sigmas: Tensor
 
     def beside(self, rows: Rows, *, is_guided: bool) -> Rows:
@@ -46,11 +47,13 @@ class References:
         noisy = (self.latents + sigma * self.noise) / (1 + sigma**2).sqrt()
         # A network of the inpainting kind sees the run's own hole beside them.
         further = rows.latents[:1, self.latents.shape[1] :].expand(count, -1, -1, -1)
+        read = concatenate([rows.conditioning, self.prompt.expand(count)])
         return replace(
             rows,
             latents=torch.cat([rows.latents, torch.cat([noisy, further], 1)]),
             timestep=rows.timestep[:1].expand(own + count),
-            prompt_embeds=torch.cat([rows.prompt_embeds, self.prompt_embeds.expand(count, -1, -1)]),
+            prompt_embeds=read.embeds,
+            pooled_embeds=read.pooled,
             shared=(
                 Shared(tuple(range(int(is_guided), own)), tuple(range(own, own + count)), self.strengths),
             ),
@@ -108,7 +111,7 @@ def references_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSourc
     generator = torch.Generator("cpu").manual_seed(recipe.seed)
     noise = torch.randn(encoded[0].shape, generator=generator).to(model.device)
     scheduler = make_scheduler(recipe.sampler, model.folder.scheduler_config)
-    alpha_bar = scheduler.alphas_cumprod.to(model.device).clamp(min=_MIN_ALPHA_BAR)
+    alpha_bar = scheduler.alphas_cumprod.clamp(min=_MIN_ALPHA_BAR)
     return References(
         torch.cat(encoded),
         noise,

@@ -57,7 +57,8 @@ class Steering:
         # Whoever drives the run may be in inference mode, in which nothing can be differentiated.
         with torch.inference_mode(False), torch.enable_grad():
             rows = noisy.detach().clone().expand(len(felt), -1, -1, -1).contiguous().requires_grad_()
-            logits = self.classifier(rows, timestep.detach().clone().reshape(1).expand(len(felt)))
+            moments = timestep.detach().clone().to(noisy.device).expand(len(felt))
+            logits = self.classifier(rows, moments)
             likely = logits.log_softmax(1).gather(1, labels.clone()[:, None]).sum()
             (gradient,) = torch.autograd.grad(likely, rows)
         parts = (share * part for (_, share), part in zip(felt, gradient.split(1), strict=True))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipelines.conditioning import mixed, spherical_mean, weighted_mean
 from pipelines.denoising import Guiding
 from pipelines.guidance import Composition, Guidance, Voice
 from pipelines.models.sd import StableDiffusion
@@ -16,8 +17,6 @@ from pipelines.recipe import Recipe
 from pipelines.references import References, Referred, references_of
 from pipelines.sources import OpenSource, no_sources
 from pipelines.styles import REGION_SIDE, Method, Mix, MixedStyle, region_bytes, with_fragment
-
-_MEAN_ROUNDS = 12
 
 
 def guidance_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource = no_sources) -> Guiding:
@@ -62,30 +61,6 @@ def region_map(region: str, height: int, width: int) -> Tensor:
     return functional.interpolate(square, (height, width), mode="bilinear", antialias=True).clamp(0, 1)
 
 
-def spherical_mean(embeds: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    """Mix embeddings (1, tokens, dim) along the sphere, token by token; shares sum to one.
-
-    The weighted mean on the sphere of Buss and Fillmore 2001 (algorithm A1), which for two vectors is the
-    spherical interpolation of Shoemake 1985. Lengths are mixed as they are.
-    """
-    points = torch.cat(list(embeds)).double()
-    weights = points.new_tensor(list(shares)).view(-1, 1, 1)
-    lengths = points.norm(dim=-1, keepdim=True)
-    units = points / lengths.clamp(min=1e-12)
-    mean = functional.normalize((weights * units).sum(0, keepdim=True), dim=-1)
-    for _ in range(_MEAN_ROUNDS):
-        cosines = (units * mean).sum(-1, keepdim=True).clamp(-1, 1)
-        across = units - cosines * mean
-        towards = functional.normalize(across, dim=-1) * torch.atan2(
-            across.norm(dim=-1, keepdim=True), cosines
-        )
-        step = (weights * towards).sum(0, keepdim=True)
-        angle = step.norm(dim=-1, keepdim=True)
-        mean = angle.cos() * mean + angle.sin() * functional.normalize(step, dim=-1)
-        mean = functional.normalize(mean, dim=-1)
-    return (mean * (weights * lengths).sum(0, keepdim=True)).float()
-
-
 @dataclass(frozen=True, slots=True)
 class Blend:
     """Guidance by several styles, each with its weight, curve and region.
@@ -113,7 +88,7 @@ class Blend:
             voices = self._paint_over(voices, painted, progress)
         if len(voices) == 1 and not painted:
             only = voices[0]
-            return Guidance(only.prompt_embeds, only.negative_prompt_embeds, self.plain.scale)
+            return Guidance(only.prompt, only.negative_prompt, self.plain.scale)
         return Composition(tuple(voices), self.plain.scale)
 
     def _ground(self, felt: Sequence[tuple[MixedStyle, Guidance, float]]) -> list[Voice]:
@@ -124,14 +99,11 @@ class Blend:
         if self.method == "prediction" or len(felt) == 1:
             return [_voice(style.name, own, weight / whole) for style, own, weight in felt]
         shares = [weight / whole for _, _, weight in felt]
-        guidances = [own for _, own, _ in felt]
-        mean = spherical_mean if self.method == "slerp" else _weighted_mean
-        prompt_embeds = mean([own.prompt_embeds for own in guidances], shares)
-        negatives = [own.negative_prompt_embeds for own in guidances]
-        alike = all(torch.equal(negative, negatives[0]) for negative in negatives)
-        negative = negatives[0] if alike else mean(negatives, shares)
-        mixed = Guidance(prompt_embeds, negative, self.plain.scale)
-        return [_voice(" + ".join(style.name for style, _, _ in felt), mixed, 1.0)]
+        mean = spherical_mean if self.method == "slerp" else weighted_mean
+        prompt = mixed([own.prompt for _, own, _ in felt], shares, mean)
+        negative_prompt = mixed([own.negative_prompt for _, own, _ in felt], shares, mean)
+        together = Guidance(prompt, negative_prompt, self.plain.scale)
+        return [_voice(" + ".join(style.name for style, _, _ in felt), together, 1.0)]
 
     def _paint_over(
         self, ground: list[Voice], painted: Sequence[tuple[MixedStyle, Guidance, float]], progress: float
@@ -141,10 +113,7 @@ class Blend:
         voices = [_voice(style.name, own, part) for (style, own, _), part in zip(painted, parts, strict=True)]
         if bool((cover == 1).all()):
             return voices
-        return [
-            Voice(voice.name, voice.prompt_embeds, voice.negative_prompt_embeds, voice.share * (1 - cover))
-            for voice in ground
-        ] + voices
+        return [replace(voice, share=voice.share * (1 - cover)) for voice in ground] + voices
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +172,9 @@ def _regions(model: StableDiffusion, recipe: Recipe, mix: Mix) -> dict[str, Tens
     }
 
 
-def _weighted_mean(embeds: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    parts = (share * embedding for share, embedding in zip(shares, embeds, strict=True))
-    return sum(parts, torch.zeros_like(embeds[0]))
-
-
 def _voice(name: str, own: Guidance, share: float | Tensor) -> Voice:
-    amount = share if isinstance(share, Tensor) else own.prompt_embeds.new_tensor(share)
-    return Voice(name, own.prompt_embeds, own.negative_prompt_embeds, amount)
+    amount = share if isinstance(share, Tensor) else own.prompt.embeds.new_tensor(share)
+    return Voice(name, own.prompt, own.negative_prompt, amount)
 
 
 def _texts(recipe: Recipe, style: MixedStyle | None) -> tuple[str, str]:
@@ -224,6 +188,4 @@ def _texts(recipe: Recipe, style: MixedStyle | None) -> tuple[str, str]:
 
 def _encode(model: StableDiffusion, recipe: Recipe, style: MixedStyle | None) -> Guidance:
     # Each style's pair by itself, so that its embeddings do not depend on how many others there are.
-    prompt, negative_prompt = _texts(recipe, style)
-    negative_prompt_embeds, prompt_embeds = model.encode_prompt([negative_prompt, prompt]).split(1)
-    return Guidance(prompt_embeds, negative_prompt_embeds, recipe.guidance_scale)
+    return Guidance(*model.encode_pair(*_texts(recipe, style)), recipe.guidance_scale)

@@ -6,9 +6,10 @@ import base64
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DatabaseError
 
@@ -20,10 +21,11 @@ from studio.jobs import Job, Jobs
 from studio.sentences import NotFinite, sentence_for
 from studio.sources import Sources
 from studio.storage import Storage
-from studio.timelines import LAST_STOP, MASK, preview_images, webp_bytes, write_sheets
+from studio.timelines import LAST_STOP, MASK, decoded_at_once, preview_images, webp_bytes, write_sheets
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
     from torch import Tensor
 
     from pipelines.calls import Call
@@ -54,6 +56,15 @@ class _Canvas:
     previews: dict[int, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What had come of one job when its turn began."""
+
+    canvas: _Canvas
+    frames: list[Frame]
+    latents: Tensor | None
+
+
 @dataclass(eq=False, frozen=True, slots=True)
 class _Drawing:
     """The sheets of one timeline that are still to be drawn; it lies in the folder of the job."""
@@ -67,6 +78,8 @@ class Finisher:
     """One thread that decodes: a preview a step, the finished picture, and then its timeline's sheets.
 
     What artists wait for goes first: sheets are decoded a batch at a time, mostly when nothing is painted.
+    On an accelerator it works on a stream of its own, beside the painter's, and decodes what several artists
+    wait to see in one call.
     """
 
     def __init__(
@@ -84,6 +97,7 @@ class Finisher:
         self._sheets: deque[_Drawing] = deque()
         self._drawing: set[str] = set()
         self._model: StableDiffusion | None = None
+        self._stream: Any = None
         self._closing = False
         self._thread = threading.Thread(target=self._finish_forever, name="finisher")
 
@@ -199,7 +213,12 @@ class Finisher:
         import torch
 
         live_turns = 0
-        with torch.inference_mode():
+        model = self._model
+        assert model is not None
+        if model.device.type == "cuda":
+            self._stream = torch.cuda.Stream(model.device)
+        own = nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        with torch.inference_mode(), own:
             while True:
                 with self._work:
                     while not (self._closing or self._soon or self._dropped or self._may_turn()):
@@ -207,14 +226,15 @@ class Finisher:
                     if self._closing:
                         return
                     work = self._soon.pop(next(iter(self._soon))) if self._soon else None
-                    canvas = self._next()
+                    canvases = self._next()
                     draw_sheets = self._may_draw_sheets() or live_turns >= _LIVE_TURNS
                 try:
                     self._clear_dropped()
-                    if work is not None and self._model is not None:
-                        work(self._model)
-                    if canvas is not None:
-                        self._live_turn(canvas)
+                    if work is not None:
+                        self._wait_for_painter()
+                        work(model)
+                    if canvases:
+                        self._live_turn(canvases)
                         live_turns += 1
                     if self._sheets and draw_sheets:
                         self._sheet_turn()
@@ -223,41 +243,80 @@ class Finisher:
                     log.exception("the finisher goes on")
 
     def _may_turn(self) -> bool:
-        return self._next() is not None or self._may_draw_sheets()
+        return bool(self._next()) or self._may_draw_sheets()
 
     def _may_draw_sheets(self) -> bool:
         return bool(self._sheets) and not self._waiting
 
-    def _next(self) -> _Canvas | None:
-        """Choose the job that waits longest: each turn moves its job to the end of the line."""
-        return next((c for c in self._waiting.values() if c.frames or c.latents is not None), None)
+    def _next(self) -> list[_Canvas]:
+        """Choose the job that waits longest, and others whose previews can be decoded together with its.
+
+        Each turn moves its jobs to the end of the line.
+        """
+        ready = [canvas for canvas in self._waiting.values() if canvas.frames or canvas.latents is not None]
+        if not ready or self._model is None:
+            return ready[:1]
+        recipe = ready[0].job.recipe
+        alike = [
+            one
+            for one in ready
+            if (one.job.recipe.width, one.job.recipe.height) == (recipe.width, recipe.height)
+        ]
+        return alike[: decoded_at_once(recipe, self._model.device.type)]
+
+    def _wait_for_painter(self) -> None:
+        """Have what comes next on this thread's stream wait for all that the painter has launched by now."""
+        if self._stream is not None:
+            import torch
+
+            self._stream.wait_stream(torch.cuda.default_stream(self._stream.device))
 
     def _clear_dropped(self) -> None:
         """Remove what was written for dropped jobs, here, where nobody writes to it any more."""
         while self._dropped:
             remove_folder(self._data.timeline(self._dropped.popleft()))
 
-    def _live_turn(self, canvas: _Canvas) -> None:
-        """Show one job's newest preview, or finish it; a job that raises fails alone."""
-        job_id = canvas.job.id
+    def _live_turn(self, canvases: list[_Canvas]) -> None:
+        """Show the newest previews of some jobs, or finish them; a job that raises fails alone.
+
+        On an accelerator nothing that the painter gave is let go of before this thread's stream has read it:
+        each part ends with numbers that were waited for.
+        """
+        turns: list[_Turn] = []
         with self._work:
-            if self._waiting.pop(job_id, None) is None:
-                return
-            self._waiting[job_id] = canvas
-            frames, canvas.frames = canvas.frames, []
-            latents = canvas.latents
+            for canvas in canvases:
+                if self._waiting.pop(canvas.job.id, None) is not None:
+                    self._waiting[canvas.job.id] = canvas
+                    turns.append(_Turn(canvas, canvas.frames, canvas.latents))
+                    canvas.frames = []
+        self._wait_for_painter()
+        # When decoding is slower than painting only the newest is still of interest.
+        previews = self._previews([turn.frames[-1] for turn in turns if turn.frames])
+        for turn in turns:
+            job_id = turn.canvas.job.id
+            try:
+                self._keep_frames(turn.canvas, turn.frames, last=turn.latents is not None)
+                if turn.frames:
+                    self._show(turn.canvas, turn.frames[-1], previews)
+                if turn.latents is not None:
+                    self._save(turn.canvas, turn.latents)
+            except Exception as error:
+                log.exception("job %s failed while it was finished", job_id)
+                self.drop(job_id)
+                self._clear_dropped()
+                self._jobs.fail(job_id, sentence_for(error))
+
+    def _previews(self, frames: list[Frame]) -> dict[int, Image.Image]:
+        """Decode what frames predict in one call: pictures by `id` of their frame; none of a single one."""
+        assert self._model is not None
+        if len(frames) < 2:
+            return {}
         try:
-            self._keep_frames(canvas, frames, last=latents is not None)
-            # When decoding is slower than painting only the newest is still of interest.
-            if frames:
-                self._show(canvas, frames[-1])
-            if latents is not None:
-                self._save(canvas, latents)
-        except Exception as error:
-            log.exception("job %s failed while it was finished", job_id)
-            self.drop(job_id)
-            self._clear_dropped()
-            self._jobs.fail(job_id, sentence_for(error))
+            images = preview_images(self._model, [frame.denoised for frame in frames])
+        except Exception:
+            log.exception("previews that could not be decoded together are decoded one by one")
+            return {}
+        return {id(frame): image for frame, image in zip(frames, images, strict=True)}
 
     def _keep_frames(self, canvas: _Canvas, frames: list[Frame], *, last: bool) -> None:
         """Write frames to the timeline; without room for them, the picture goes on without a timeline."""
@@ -279,9 +338,10 @@ class Finisher:
             canvas.untimed = _no_timeline(error)
             remove_folder(folder)
 
-    def _show(self, canvas: _Canvas, frame: Frame) -> None:
+    def _show(self, canvas: _Canvas, frame: Frame, decoded: Mapping[int, Image.Image]) -> None:
         assert self._model is not None
-        preview = webp_bytes(preview_images(self._model, [frame.denoised])[0])
+        image = decoded.get(id(frame)) or preview_images(self._model, [frame.denoised])[0]
+        preview = webp_bytes(image)
         canvas.previews[frame.step] = preview
         url = f"data:image/webp;base64,{base64.b64encode(preview).decode()}"
         self._jobs.previewed(canvas.job.id, frame.step, url)

@@ -30,6 +30,8 @@ _RUNS_ON_CPU = 1
 _RUNS_ON_ACCELERATOR = 16
 _ROWS_TOGETHER = 64
 _IDLE_S = 2.0
+# A minute's compiling is not waited for when the studio closes.
+_CLOSING_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class JobQueue:
         self._tidied_at = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._paint_forever, name="painter")
-        self._hastening = threading.Thread(target=self._hasten, name="hastening")
+        self._hastening = threading.Thread(target=self._hasten, name="hastening", daemon=True)
         self.model_state = ModelState("loading", f"The model {folder.name} is being loaded.")
 
     def start(self) -> None:
@@ -86,9 +88,10 @@ class JobQueue:
     def close(self) -> None:
         """Stop between two steps; what is not finished is painted at the next start."""
         self._closing.set()
-        for thread in (self._thread, self._hastening):
-            if thread.is_alive():
-                thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._hastening.is_alive():
+            self._hastening.join(_CLOSING_S)
 
     def _paint_forever(self) -> None:
         model = self._load()
@@ -114,6 +117,7 @@ class JobQueue:
 
     def _load(self) -> StableDiffusion | None:
         try:
+            from pipelines.models.cuda_graphs import CudaGraphs, cuda_graphs_are_for
             from pipelines.models.load import load_model
             from pipelines.models.openvino_cpu import openvino_is_for
 
@@ -123,6 +127,9 @@ class JobQueue:
 
                 self._buckets = fit_buckets(model, deterministic=self._deterministic)
                 log.info("calls have at most %d rows", self._buckets[-1])
+            hastened = not self._deterministic and (cuda_graphs_are_for(model) or openvino_is_for(model))
+            if hastened and cuda_graphs_are_for(model):
+                model.compiled = CudaGraphs(model)
             self._finisher.start(model)
         except Exception as error:
             log.exception("the model %s could not be loaded", self._folder.path)
@@ -134,20 +141,26 @@ class JobQueue:
             self._runs_per_artist = _RUNS_ON_CPU if device == "cpu" else _RUNS_ON_ACCELERATOR
         self.model_state = ModelState("ready", f"{self._folder.name} is ready.", device, dtype)
         log.info("%s is ready on %s in %s", self._folder.name, device, dtype)
-        if not self._deterministic and openvino_is_for(model):
+        if hastened:
             self._hastening.start()
         return model
 
     def _hasten(self) -> None:
-        """Prepare the faster engine beside the painter; pictures that begin later are painted by it."""
+        """Prepare the faster engine beside the painter.
+
+        With CUDA graphs pictures go over to it as calls are compiled; with OpenVINO, those that begin later.
+        """
         from pipelines.models.openvino_cpu import prepare_openvino
 
         model = self._finisher.model
         assert model is not None
         try:
+            if model.compiled is not None:
+                model.compiled.keep_compiling(self._closing.wait)
+                return
             model.openvino = prepare_openvino(model, self._closing.wait)
         except Exception:
-            log.exception("the studio goes on without OpenVINO")
+            log.exception("the studio goes on without a faster engine")
             return
         log.info("pictures are painted with OpenVINO from now on")
 

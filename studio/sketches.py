@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -140,17 +140,19 @@ class Sketches:
                 self._fail(sketch, error)
             case Finished(latents):
                 self._drawn.discard(sketch)
-                self._show(sketch, latents, {"state": "done"})
+                self._show(sketch, lambda: latents, {"state": "done"})
             case frame:
-                self._show(sketch, frame.denoised, {"step": frame.step + 1, "steps": frame.steps})
+                steps = {"step": frame.step + 1, "steps": frame.steps}
+                self._show(sketch, lambda: frame.denoised, steps)
 
-    def _show(self, sketch: Sketch, latents: Tensor, come_to: dict[str, object]) -> None:
-        """Have latents decoded; what of the same sketch is not decoded by then is passed over."""
+    def _show(self, sketch: Sketch, look: Callable[[], Tensor], come_to: Mapping[str, object]) -> None:
+        """Have latents worked out and decoded; what of the same sketch is older by then is passed over."""
 
         def decode(model: StableDiffusion) -> None:
             if sketch.look.ended:
                 return
             try:
+                latents = look()
                 if not bool(latents.isfinite().all()):
                     raise NotFinite
                 content = webp_bytes(preview_images(model, [latents])[0])

@@ -140,7 +140,11 @@ def preview_images(model: StableDiffusion, latents: list[Tensor]) -> list[Image.
 
     from pipelines.latents import to_images
 
-    return to_images(model.preview(torch.cat(latents).to(model.device)))
+    count = len(latents)
+    # On an accelerator in calls of a few sizes, each of which its libraries prepare for once.
+    size = count if model.device.type == "cpu" else 1 << (count - 1).bit_length()
+    filled = [*latents, *latents[-1:] * (size - count)]
+    return to_images(model.preview(torch.cat(filled).to(model.device))[:count])
 
 
 def _put(sheet_image: Image.Image, sheet: Sheet, step: int, picture: Image.Image) -> None:

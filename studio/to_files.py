@@ -115,6 +115,7 @@ def paint_all(
     from pipelines.calls import Call, Calls, buckets_of, calls_in_words, decode, engine_of, fit_buckets
     from pipelines.denoising import Rows
     from pipelines.latents import to_images
+    from pipelines.models.cuda_graphs import CudaGraphs, cuda_graphs_are_for
     from pipelines.models.load import load_model
     from pipelines.models.openvino_cpu import openvino_is_for, prepare_openvino
     from pipelines.prompt_to_image import paint as paint_latents
@@ -137,6 +138,8 @@ def paint_all(
             buckets = fit_buckets(model, deterministic=True)
         if calls.startswith("openvino") and openvino_is_for(model):
             model.openvino = prepare_openvino(model, _wait)
+        if "compiled" in calls and cuda_graphs_are_for(model):
+            model.compiled = CudaGraphs(model, waits=True)
         asking = Calls(model, buckets)
         for path, recipe in jobs:
             writer = TimelineWriter(timeline, recipe) if timeline is not None else None

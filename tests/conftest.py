@@ -19,7 +19,7 @@ from pipelines.models.find import ModelFolder, find_model
 from pipelines.models.load import load_model
 from pipelines.models.place import Placement
 from pipelines.models.sd import StableDiffusion
-from tests.tiny import add_classifier, add_companion, build_tiny_sd
+from tests.tiny import add_classifier, add_companion, build_tiny_sd, build_tiny_sdxl
 
 # One for each run of pytest-xdist, whose workers share it.
 _RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
@@ -55,6 +55,13 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path) -> StableDiffusion:
     return load_model(find_model(str(tiny_folder)), CPU_FP32)
+
+
+@pytest.fixture(scope="session")
+def tiny_xl(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusion:
+    """A tiny model with two text encoders, as SDXL has them."""
+    folder = build_tiny_sdxl(tmp_path_factory.mktemp("models") / "tiny-xl")
+    return load_model(find_model(str(folder)), CPU_FP32)
 
 
 @pytest.fixture(scope="session")

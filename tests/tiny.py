@@ -1,4 +1,4 @@
-"""Tiny random Stable Diffusion folders, for tests of exact equality."""
+"""Tiny random Stable Diffusion folders, SDXL among them, for tests of exact equality."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pipelines.random_models import SDXLSizes, write_random_sdxl
 from pipelines.style_classifier import StyleClassifier
 
 
@@ -78,6 +79,44 @@ def build_tiny_sd(folder: Path, *, prediction_type: str = "epsilon", in_channels
         requires_safety_checker=False,
     ).save_pretrained(folder)
     return folder
+
+
+TINY_SDXL = SDXLSizes(
+    unet={
+        "sample_size": 32,
+        "block_out_channels": (16, 16, 32),
+        "layers_per_block": 1,
+        "transformer_layers_per_block": (1, 1, 2),
+        "attention_head_dim": (2, 2, 4),
+        "norm_num_groups": 8,
+        "cross_attention_dim": 48,
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 24 + 6 * 8,
+    },
+    vae={"block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8},
+    text_encoder={
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "hidden_act": "quick_gelu",
+    },
+    text_encoder_2={
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "projection_dim": 24,
+        "hidden_act": "gelu",
+    },
+    vocabulary=200,
+    tokens=16,
+)
+
+
+def build_tiny_sdxl(folder: Path, *, in_channels: int = 4) -> Path:
+    """Save a random SDXL model of about 0.2 million parameters that paints 64 by 64 pixels."""
+    return write_random_sdxl(folder, TINY_SDXL, in_channels=in_channels)
 
 
 def add_companion(folder: Path, *, rank: int = 4) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,24 @@ from pipelines.styles import Mix
 EMBEDDED = "atelier-v1"
 MODELS_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "models"
 
-_WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-_FAMILIES = ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline")
+Family = Literal["sd", "sdxl"]
+
+_WEIGHTS: Mapping[Family, Mapping[str, str]] = {
+    "sd": {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"},
+    "sdxl": {
+        "unet": "diffusion_pytorch_model",
+        "vae": "diffusion_pytorch_model",
+        "text_encoder": "model",
+        "text_encoder_2": "model",
+    },
+}
+_FAMILIES: Mapping[str, Family] = {
+    "StableDiffusionPipeline": "sd",
+    "StableDiffusionInpaintPipeline": "sd",
+    "StableDiffusionXLPipeline": "sdxl",
+    "StableDiffusionXLImg2ImgPipeline": "sdxl",
+    "StableDiffusionXLInpaintPipeline": "sdxl",
+}
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _JSON_OBJECT = TypeAdapter(dict[str, JsonValue])
 
@@ -83,14 +100,15 @@ class _Settings(Defaults):
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A Stable Diffusion folder that can be loaded.
+    """A Stable Diffusion folder that can be loaded; `family` says whether it is SDXL or an earlier one.
 
-    `revision` is the SHA-256 (64 hex digits) over its weights, those of its companion included; `variant` the
-    part of the file names that says their precision ("fp16" or empty), `samplers` those that follow the
-    model's noise schedule and whose weights are there.
+    `revision` is the SHA-256 (64 hex digits) over its weights, those of its companion included, and in SDXL
+    over the second tokenizer; `variant` the part of the file names that says their precision ("fp16" or
+    empty), `samplers` those that follow the model's noise schedule and whose weights are there.
     """
 
     name: str
+    family: Family
     path: Path
     revision: str
     variant: str
@@ -225,15 +243,10 @@ def read_model_folder(path: Path) -> ModelFolder:
             "model",
         )
     index = _read_json(path / "model_index.json")
-    family = index.get("_class_name")
-    if family not in _FAMILIES:
-        raise BadInput(
-            f"{path.name} is a {family}; this Atelier paints with {' and '.join(_FAMILIES)} folders "
-            "(Stable Diffusion 1.x, 2.x and its own).",
-            "model",
-        )
-    files = [_weights(path, part, stem) for part, stem in _WEIGHTS.items()]
-    variants = {file.name.removesuffix(".safetensors").partition(".")[2] for file in files}
+    family = _family(path.name, index)
+    parts = [_weights(path, part, stem) for part, stem in _WEIGHTS[family].items()]
+    files = [file for _, shards in parts for file in shards]
+    variants = {variant for variant, _ in parts}
     if len(variants) > 1:
         raise BadInput(f"{path.name} mixes weights of several precisions: {sorted(variants)}.", "model")
     scheduler_config = _read_json(path / "scheduler" / "scheduler_config.json")
@@ -247,10 +260,11 @@ def read_model_folder(path: Path) -> ModelFolder:
         classifier = classifier.model_copy(update={"revision": _revision([weights])})
     return ModelFolder(
         name=path.name,
+        family=family,
         path=path,
-        revision=_revision([*files, *lora]),
+        revision=_revision([*files, *(_second_tokenizer(path) if family == "sdxl" else ()), *lora]),
         variant=variants.pop(),
-        formats=_formats(path),
+        formats=_formats(path, family),
         samplers=tuple(
             name
             for name, sampler in SAMPLERS.items()
@@ -261,6 +275,25 @@ def read_model_folder(path: Path) -> ModelFolder:
         companion=companion,
         classifier=classifier,
     )
+
+
+def _family(name: str, index: Mapping[str, JsonValue]) -> Family:
+    """Tell a folder's family by its model_index.json."""
+    class_name = index.get("_class_name")
+    family = _FAMILIES.get(class_name) if isinstance(class_name, str) else None
+    if family is None:
+        raise BadInput(
+            f"{name} is a {class_name}; this Atelier paints with {', '.join(_FAMILIES)} folders "
+            "(Stable Diffusion 1.x, 2.x, XL and its own).",
+            "model",
+        )
+    if family == "sdxl" and index.get("text_encoder") in (None, [None, None]):
+        raise BadInput(
+            f"{name} has no first text encoder: it is an SDXL refiner, which finishes pictures that another "
+            "model began. Give the folder of an SDXL base model.",
+            "model",
+        )
+    return family
 
 
 def _read_settings(file: Path) -> _Settings:
@@ -296,11 +329,15 @@ def _read_json(file: Path) -> dict[str, JsonValue]:
         raise BadInput(f"{file} is damaged: it is not a JSON object.", "model") from None
 
 
-def _weights(path: Path, part: str, stem: str) -> Path:
-    """Return the safetensors file of one part, full precision before a variant."""
-    found = sorted((path / part).glob(f"{stem}*.safetensors"), key=lambda file: len(file.name))
-    if found:
-        return found[0]
+def _weights(path: Path, part: str, stem: str) -> tuple[str, list[Path]]:
+    """Return the variant of one part, full precision before others, and its safetensors files."""
+    shards: dict[str, list[Path]] = {}
+    for file in sorted((path / part).glob(f"{stem}*.safetensors")):
+        name = re.fullmatch(rf"{stem}(?:\.(.+?))?(?:-\d+-of-\d+)?\.safetensors", file.name)
+        if name:
+            shards.setdefault(name[1] or "", []).append(file)
+    if shards:
+        return min(shards.items(), key=lambda item: len(item[0]))
     pickles = [file for file in sorted((path / part).glob("*")) if file.suffix in _PICKLES]
     if pickles:
         raise BadInput(
@@ -312,6 +349,13 @@ def _weights(path: Path, part: str, stem: str) -> Path:
     raise BadInput(f"{path.name} has no weights in {part} ({stem}.safetensors is missing).", "model")
 
 
+def _second_tokenizer(path: Path) -> list[Path]:
+    files = [file for file in sorted((path / "tokenizer_2").glob("*")) if file.is_file()]
+    if not files:
+        raise BadInput(f"{path.name} has no tokenizer_2, which an SDXL model reads prompts with.", "model")
+    return files
+
+
 def _revision(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
@@ -321,8 +365,11 @@ def _revision(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _formats(path: Path) -> tuple[Format, ...]:
-    """Three formats of about equal area: square, 7 to 5 landscape, 5 to 7 portrait."""
+def _formats(path: Path, family: Family) -> tuple[Format, ...]:
+    """Three formats of about equal area: square, 7 to 5 landscape, 5 to 7 portrait.
+
+    SDXL's are among those that it was trained at (1024, 1216 by 832), in steps of a sixteenth of its side.
+    """
     sample_size = _read_json(path / "unet" / "config.json").get("sample_size")
     levels = _read_json(path / "vae" / "config.json").get("block_out_channels")
     if not isinstance(sample_size, int) or not isinstance(levels, list):
@@ -330,7 +377,8 @@ def _formats(path: Path) -> tuple[Format, ...]:
             f"{path.name} does not say its picture size (sample_size in unet/config.json).", "model"
         )
     side = sample_size * 2 ** (len(levels) - 1)
-    long, short = (round(side * ratio / 8) * 8 for ratio in (7 / 6, 5 / 6))
+    step = max(8, side // 16) if family == "sdxl" else 8
+    long, short = (round(side * ratio / step) * step for ratio in (7 / 6, 5 / 6))
     return (
         Format("Square", side, side),
         Format("Landscape", long, short),

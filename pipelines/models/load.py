@@ -7,7 +7,10 @@ from safetensors import SafetensorError
 from pipelines.models.find import ModelFolder
 from pipelines.models.place import Placement, find_placement
 from pipelines.models.sd import StableDiffusion
+from pipelines.models.sdxl import StableDiffusionXL
 from pipelines.recipe import BadInput
+
+_CLASSES = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}
 
 
 def load_model(folder: ModelFolder, placement: Placement | None = None) -> StableDiffusion:
@@ -17,7 +20,7 @@ def load_model(folder: ModelFolder, placement: Placement | None = None) -> Stabl
         BadInput: when a part of the folder is missing or damaged.
     """
     try:
-        return StableDiffusion(folder, placement or find_placement())
+        return _CLASSES[folder.family](folder, placement or find_placement())
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(

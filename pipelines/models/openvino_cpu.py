@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.denoising import Rows
+from pipelines.models.place import cache_dir
 
 if TYPE_CHECKING:
     from pipelines.models.sd import StableDiffusion
@@ -33,15 +34,10 @@ _COMPILED_AT_MOST = 4
 _NICE = 10
 
 
-def default_cache_dir() -> Path:
-    """Where converted networks are kept: the user's own cache folder (XDG)."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "atelier" / "openvino"
-
-
 def openvino_is_for(model: StableDiffusion) -> bool:
-    """Tell whether a model runs on a CPU and OpenVINO is installed."""
-    return model.device.type == "cpu" and importlib.util.find_spec("openvino") is not None
+    """Tell whether a model runs on a CPU and OpenVINO is installed; SDXL is not converted."""
+    fits = model.device.type == "cpu" and model.folder.family == "sd"
+    return fits and importlib.util.find_spec("openvino") is not None
 
 
 class OpenVINO:
@@ -57,7 +53,7 @@ class OpenVINO:
             FileNotFoundError: the model has not been converted yet.
         """
         self._core: Any = _openvino().Core()
-        folder = _folder(model.folder.revision, cache or default_cache_dir())
+        folder = _folder(model.folder.revision, cache or cache_dir("openvino"))
         self._files = {adapter: folder / f"unet{adapter}.xml" for adapter in model.adapters}
         for file in self._files.values():
             file.stat()
@@ -115,7 +111,7 @@ def prepare_openvino(
     Raises:
         RuntimeError: it cannot be converted, with the last line of the reason.
     """
-    cache = cache or default_cache_dir()
+    cache = cache or cache_dir("openvino")
     if not _folder(model.folder.revision, cache).exists():
         command = [sys.executable, "-W", "ignore", "-m", __name__, str(model.folder.path), str(cache)]
         root = Path(__file__).resolve().parents[2]
@@ -131,7 +127,7 @@ def prepare_openvino(
                 reason = process.stderr.read().decode(errors="replace").strip().splitlines()
                 raise RuntimeError(f"OpenVINO cannot convert the model: {' '.join(reason[-1:])}")
     prepared = OpenVINO(model, cache)
-    folder, embeds = model.folder, model.encode_prompt([""] * _ROWS)
+    folder, embeds = model.folder, model.encode_prompt([""] * _ROWS).embeds
     height, width = folder.height // model.vae_scale_factor, folder.width // model.vae_scale_factor
     prepared.compiled("", (_ROWS, model.network_channels, height, width), embeds.shape)
     return prepared
@@ -152,7 +148,7 @@ def convert(path: Path, cache: Path) -> None:
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir(parents=True)
     for adapter in model.adapters:
-        embeds = model.encode_prompt([""] * 2)
+        embeds = model.encode_prompt([""] * 2).embeds
         side = 2 * model.latent_multiple
         example = (torch.zeros(2, model.network_channels, side, side), torch.zeros(2), embeds)
         with torch.no_grad():

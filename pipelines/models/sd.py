@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from pipelines.conditioning import Conditioning
 from pipelines.denoising import Rows
 from pipelines.models.find import Companion, ModelFolder
 from pipelines.models.lora import merge_lora
 from pipelines.models.place import Placement
+from pipelines.models.remembering import remembered
 from pipelines.shared_attention import SharedAttention, share_attention
 from pipelines.style_classifier import StyleClassifier, load_style_classifier
 
 if TYPE_CHECKING:
+    from pipelines.models.cuda_graphs import CudaGraphs
     from pipelines.models.openvino_cpu import OpenVINO
 
 
@@ -45,10 +48,10 @@ class StableDiffusion:
         if folder.classifier is not None:
             file = folder.path / folder.classifier.weights
             self.style_classifier = load_style_classifier(file, folder.classifier.styles, self.device)
-        self._vae = self._load(AutoencoderKL, "vae", placement.vae_dtype)
-        # Where the network runs in half precision, so may the decoder, for a look that is not kept.
-        same = placement.vae_dtype == placement.dtype
-        self._preview_vae = self._vae if same else _halved(copy.deepcopy(self._vae), placement.dtype)
+        vae_dtype, self._preview_dtype = self._vae_dtypes(placement)
+        self._vae = self._load(AutoencoderKL, "vae", vae_dtype)
+        same = vae_dtype == self._preview_dtype
+        self._preview_vae = self._vae if same else _halved(copy.deepcopy(self._vae), self._preview_dtype)
         self._text_encoder = self._load(CLIPTextModel, "text_encoder", torch.float32)
         tokenizer: Any = CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer")
         self._tokenizer = tokenizer
@@ -60,8 +63,16 @@ class StableDiffusion:
         # Latents whose sides are multiples of it halve evenly all the way down the U-Net.
         self.latent_multiple: int = 2 ** (len(self._unets[""].config.block_out_channels) - 1)
         self.adapters = tuple(self._unets)
-        # Another engine for the same network, once there is one (`pipelines.models.openvino_cpu`).
+        # Other engines for the same network, where there are any.
         self.openvino: OpenVINO | None = None
+        self.compiled: CudaGraphs | None = None
+
+    def _vae_dtypes(self, placement: Placement) -> tuple[torch.dtype, torch.dtype]:
+        """Choose the autoencoder's precision for pictures that are kept, and for looks that are not.
+
+        Where the network runs in half precision, so may the decoder, for the latter.
+        """
+        return placement.vae_dtype, placement.dtype
 
     def _load(self, part: Any, subfolder: str, dtype: torch.dtype) -> Any:
         loaded = part.from_pretrained(
@@ -72,16 +83,22 @@ class StableDiffusion:
             variant=self.folder.variant or None,
             local_files_only=True,
         )
-        return loaded.to(self.device).eval().requires_grad_(False)
+        # The order in which convolutions on CUDA read their weights; elsewhere it gains nothing.
+        layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format
+        return loaded.to(self.device).to(memory_format=layout).eval().requires_grad_(False)
 
     def _load_companion(self, companion: Companion) -> Any:
         unet = self._load(UNet2DConditionModel, "unet", torch.float32)
         merge_lora(unet, load_file(self.folder.path / companion.lora, device=str(self.device)))
         return nn.Module.to(unet, self.dtype)  # its own `to` warns, of nothing
 
+    @remembered
     @torch.inference_mode()
-    def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
-        """Encode prompts to (n, tokens, dim) float32; what is too long is cut, see `unread`."""
+    def encode_prompt(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts, a row each; what is too long is cut, see `unread`."""
+        return self._encode(prompts)
+
+    def _encode(self, prompts: Sequence[str]) -> Conditioning:
         tokens = self._tokenizer(
             list(prompts),
             padding="max_length",
@@ -91,7 +108,12 @@ class StableDiffusion:
         )
         uses_mask = getattr(self._text_encoder.config, "use_attention_mask", False)
         mask = tokens.attention_mask.to(self.device) if uses_mask else None
-        return self._text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+        return Conditioning(self._text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0])
+
+    def encode_pair(self, prompt: str, negative_prompt: str) -> tuple[Conditioning, Conditioning]:
+        """Encode a prompt and its negative prompt, which may be empty."""
+        negative, positive = self.encode_prompt([negative_prompt, prompt]).split()
+        return positive, negative
 
     def unread(self, prompt: str) -> str:
         """Return the end of a prompt that the model does not read, or an empty string."""
@@ -122,12 +144,16 @@ class StableDiffusion:
         Returns:
             Its raw output, of the same shape, in float32.
         """
-        return self._unet(rows)(
-            rows.latents.to(self.dtype),
-            rows.timestep,
-            encoder_hidden_states=rows.prompt_embeds.to(self.dtype),
-            return_dict=False,
-        )[0].float()
+        return self._unet(rows)(**self.unet_arguments(rows), return_dict=False)[0].float()
+
+    def unet_arguments(self, rows: Rows) -> dict[str, Any]:
+        """Return what the U-Net is called with, by name: tensors on the device, or dictionaries of them."""
+        return {
+            "sample": rows.latents.to(self.dtype),
+            # Without waiting: it is a few numbers, which the driver takes at once.
+            "timestep": rows.timestep.to(self.device, torch.float32, non_blocking=True),
+            "encoder_hidden_states": rows.prompt_embeds.to(self.dtype),
+        }
 
     def _unet(self, rows: Rows) -> Any:
         """Find the network that answers: where attention is shared, a second one on the same weights."""
@@ -151,7 +177,7 @@ class StableDiffusion:
 
         Of the embedded model's pictures, at 59 dB or better; no value of 255 differs by more than 3.
         """
-        return _decode(self._preview_vae, latents, self.dtype)
+        return _decode(self._preview_vae, latents, self._preview_dtype)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

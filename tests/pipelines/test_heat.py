@@ -76,7 +76,7 @@ def test_heat_is_scaled_for_the_eye(timeline: Timeline) -> None:
 
 def test_attention_is_the_network_s_own(tiny: StableDiffusion) -> None:
     """Every place shares its attention out among the tokens; watching changes nothing of what is painted."""
-    rows = Rows(torch.randn(2, 4, 18, 16), torch.tensor([500, 20]), tiny.encode_prompt([PROMPT, "b"]))
+    rows = Rows(torch.randn(2, 4, 18, 16), torch.tensor([500, 20]), tiny.encode_prompt([PROMPT, "b"]).embeds)
     before = tiny.predict(rows)
     attention = Attention(tiny)
     seen = attention.see(rows)

@@ -45,7 +45,7 @@ def test_it_predicts_what_torch_does(
     asked = Rows(
         torch.randn(rows, 4, height, width, generator=generator),
         torch.tensor([3.0, 500.0, 999.0])[:rows],
-        tiny.encode_prompt(["a cat", "", "a fish"][:rows]),
+        tiny.encode_prompt(["a cat", "", "a fish"][:rows]).embeds,
         adapter,
     )
     torch.testing.assert_close(prepared.predict(asked), tiny.predict(asked), rtol=1e-3, atol=1e-3)

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipelines.conditioning import spherical_mean
 from pipelines.denoising import Frame, Rows
 from pipelines.models.sd import StableDiffusion
 from pipelines.palette import make_mix
 from pipelines.prompt_to_image import paint, prompt_to_image
 from pipelines.recipe import Branch, Recipe
-from pipelines.style_blending import region_map, spherical_mean
+from pipelines.style_blending import region_map
 from pipelines.styles import METHODS, REGION_SIDE, Method, Mix
 from pipelines.timeline import TimelineWriter, read_timeline
 from tests.pipelines.test_denoising import recipe_of
@@ -87,9 +88,8 @@ def test_prediction_makes_one_row_for_each_style_and_one_more(tiny: StableDiffus
 
 def test_predictions_are_composed_as_written(tiny: StableDiffusion) -> None:
     """One step by hand: u + s (0.75 (a - u) + 0.25 (b - u)), and a weight below zero pushes away."""
-    embeds = {
-        text: tiny.encode_prompt(["dog", text]).split(1) for text in ("cat, ink", "cat, oil", "cat, wood")
-    }
+    texts = ("cat, ink", "cat, oil", "cat, wood")
+    embeds = {text: tiny.encode_prompt(["dog", text]).embeds.split(1) for text in texts}
     recipe = mixed(
         tiny, "prediction", style("ink", 3), style("oil", 1), style("wood", -2), num_inference_steps=1
     )
@@ -100,7 +100,6 @@ def test_predictions_are_composed_as_written(tiny: StableDiffusion) -> None:
     frame = run.send(answer)
     assert isinstance(frame, Frame)
     negative = embeds["cat, ink"][0]
-    texts = ("cat, ink", "cat, oil", "cat, wood")
     assert torch.equal(rows.prompt_embeds, torch.cat([negative, *(embeds[text][1] for text in texts)]))
     u, a, b, c = answer.split(1)
     direction = 0.75 * (a - u) + 0.25 * (b - u) - 0.5 * (c - u)

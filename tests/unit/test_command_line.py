@@ -250,6 +250,8 @@ def test_bench_writes_its_rows(tiny_folder: Path, tmp_path: Path) -> None:
     assert few_steps["ratio"] < 0.6, "four calls of one row against twenty-five of two"
     assert together.pop("tick_s") > 0
     assert 0 < together.pop("first_preview_s") < together["ours_s"] * 3
+    assert together.pop("joiner_ticks") == 1, "who joins others steps with them"
+    assert together.pop("joiner_preview_s") > 0
     assert (together["name"], together["artists"]) == ("together", 3)
     for row in [*rows, few_steps, together]:
         assert set(row) == {"name", "model", "device", "artists", "ours_s", "plain_s", "ratio"}
