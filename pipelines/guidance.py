@@ -136,7 +136,7 @@ class Composition:
 
     def _negative_prompt_embeds(self) -> Tensor:
         first = self.voices[0].negative_prompt_embeds
-        if all(torch.equal(voice.negative_prompt_embeds, first) for voice in self.voices):
+        if all(voice.negative_prompt_embeds is first for voice in self.voices):
             return first
         amounts = torch.stack([voice.share.abs().mean() for voice in self.voices])
         stacked = torch.stack([voice.negative_prompt_embeds for voice in self.voices])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,7 +30,8 @@ def guidance_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource 
     mix = recipe.mix
     if mix is None:
         return plain
-    voices = tuple((style, _encode(model, recipe, style)) for style in mix.felt)
+    plain, *own = _sharing_negatives([plain, *(_encode(model, recipe, style) for style in mix.felt)])
+    voices = tuple(zip(mix.felt, own, strict=True))
     blend = Blend(mix.method, voices, _regions(model, recipe, mix), plain)
     references = references_of(model, recipe, open_source)
     return blend if references is None else Referring(blend, references)
@@ -128,7 +129,7 @@ class Blend:
         mean = spherical_mean if self.method == "slerp" else _weighted_mean
         prompt_embeds = mean([own.prompt_embeds for own in guidances], shares)
         negatives = [own.negative_prompt_embeds for own in guidances]
-        alike = all(torch.equal(negative, negatives[0]) for negative in negatives)
+        alike = all(negative is negatives[0] for negative in negatives)
         negative = negatives[0] if alike else mean(negatives, shares)
         mixed = Guidance(prompt_embeds, negative, self.plain.scale)
         return [_voice(" + ".join(style.name for style, _, _ in felt), mixed, 1.0)]
@@ -220,6 +221,16 @@ def _texts(recipe: Recipe, style: MixedStyle | None) -> tuple[str, str]:
         with_fragment(recipe.prompt, style.prompt),
         with_fragment(recipe.negative_prompt, style.negative_prompt),
     )
+
+
+def _sharing_negatives(guidances: Sequence[Guidance]) -> list[Guidance]:
+    """Give those with equal negative prompts the very same tensor, so that no step has to compare them."""
+    sharing: list[Guidance] = []
+    for own in guidances:
+        negatives = [known.negative_prompt_embeds for known in sharing]
+        same = (known for known in negatives if torch.equal(known, own.negative_prompt_embeds))
+        sharing.append(replace(own, negative_prompt_embeds=next(same, own.negative_prompt_embeds)))
+    return sharing
 
 
 def _encode(model: StableDiffusion, recipe: Recipe, style: MixedStyle | None) -> Guidance:
