@@ -61,9 +61,9 @@ def mixed(
 ) -> Conditioning:
     """Mix prompts in shares that sum to one, by the weighted or the spherical mean: what is pooled too.
 
-    Prompts that are all the same stay what they are, to the last bit.
+    One prompt, named again and again, stays what it is, to the last bit.
     """
-    if all(prompt.equals(prompts[0]) for prompt in prompts):
+    if all(prompt is prompts[0] for prompt in prompts):
         return prompts[0]
     return _joined(prompts, lambda tensors: mean(tensors, list(shares)))
 

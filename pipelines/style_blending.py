@@ -29,7 +29,8 @@ def guidance_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource 
     mix = recipe.mix
     if mix is None:
         return plain
-    voices = tuple((style, _encode(model, recipe, style)) for style in mix.felt)
+    plain, *own = _sharing_negatives([plain, *(_encode(model, recipe, style) for style in mix.felt)])
+    voices = tuple(zip(mix.felt, own, strict=True))
     blend = Blend(mix.method, voices, _regions(model, recipe, mix), plain)
     references = references_of(model, recipe, open_source)
     return blend if references is None else Referring(blend, references)
@@ -184,6 +185,16 @@ def _texts(recipe: Recipe, style: MixedStyle | None) -> tuple[str, str]:
         with_fragment(recipe.prompt, style.prompt),
         with_fragment(recipe.negative_prompt, style.negative_prompt),
     )
+
+
+def _sharing_negatives(guidances: Sequence[Guidance]) -> list[Guidance]:
+    """Give those with equal negative prompts the very same one, so that no step has to compare them."""
+    sharing: list[Guidance] = []
+    for own in guidances:
+        negatives = [known.negative_prompt for known in sharing]
+        same = (known for known in negatives if known.equals(own.negative_prompt))
+        sharing.append(replace(own, negative_prompt=next(same, own.negative_prompt)))
+    return sharing
 
 
 def _encode(model: StableDiffusion, recipe: Recipe, style: MixedStyle | None) -> Guidance:

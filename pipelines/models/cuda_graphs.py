@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 # Each keeps memory for its inputs and its answer; what is between them they share.
 _MOST_GRAPHS = 16
+_MOST_VARIANTS = 96
 # A whole picture's calls: what is asked less often is not worth a minute.
 _OFTEN = 20
 _LOOK_S = 0.5
@@ -137,7 +138,7 @@ class CudaGraphs:
         # All shapes are variants of one function, and dynamo gives up on it after 8 by default. The setting
         # belongs to the thread that compiles; torch gives it no public name.
         settings: Any = import_module("torch._dynamo.config")
-        settings.recompile_limit = _MOST_GRAPHS * len(model.adapters)
+        settings.recompile_limit = _MOST_VARIANTS
         with torch.inference_mode(False), torch.no_grad():
             if rows.adapter not in self._unets:
                 self._unets[rows.adapter] = compile_call(model.unet_on_same_weights(rows.adapter))
