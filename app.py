@@ -323,7 +323,7 @@ def bench(
     ] = None,
     architecture: Annotated[
         list[str] | None,
-        typer.Option(help="Time artists at once with this architecture and random weights: sd15."),
+        typer.Option(help="Time artists at once with this architecture and random weights: sd15 or sdxl."),
     ] = None,
 ) -> None:
     """Time pictures beside plain diffusers, on the same weights and in the same run."""

@@ -187,11 +187,11 @@ def plain_diffusers(
     folder: ModelFolder, recipe: Recipe, device: torch.device, dtype: torch.dtype
 ) -> Callable[[], object]:
     """Return a call that paints the recipe with diffusers' own pipeline."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
 
     diffusers_logging.disable_progress_bar()
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(
+    pipeline: Any = DiffusionPipeline.from_pretrained(
         folder.path, dtype=dtype, variant=folder.variant or None, local_files_only=True
     )
     pipeline.scheduler = make_scheduler(recipe.sampler, folder.scheduler_config)

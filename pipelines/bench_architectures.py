@@ -15,6 +15,7 @@ import torch
 
 from pipelines.models.find import EMBEDDED, MODELS_FOLDER, ModelFolder, find_model
 from pipelines.models.place import find_placement
+from pipelines.random_models import write_random_sdxl
 from pipelines.recipe import BadInput
 
 _TOKENS, _VOCABULARY = 77, 49408
@@ -72,10 +73,17 @@ def build_sd15(folder: Path, device: torch.device) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)
-    (folder / "atelier.json").write_text(json.dumps({"num_inference_steps": _STEPS}), encoding="utf-8")
 
 
-ARCHITECTURES: Mapping[str, Callable[[Path, torch.device], None]] = MappingProxyType({"sd15": build_sd15})
+def build_sdxl(folder: Path, device: torch.device) -> None:
+    """Save an SDXL of random numbers to a folder; they are drawn on the CPU, whatever the device."""
+    del device
+    write_random_sdxl(folder)
+
+
+ARCHITECTURES: Mapping[str, Callable[[Path, torch.device], None]] = MappingProxyType(
+    {"sd15": build_sd15, "sdxl": build_sdxl}
+)
 
 
 @contextmanager
@@ -92,6 +100,7 @@ def random_model(name: str) -> Generator[ModelFolder]:
         folder = Path(scratch) / name
         torch.manual_seed(0)
         ARCHITECTURES[name](folder, find_placement().device)
+        (folder / "atelier.json").write_text(json.dumps({"num_inference_steps": _STEPS}), encoding="utf-8")
         yield find_model(str(folder))
 
 
