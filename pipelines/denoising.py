@@ -23,6 +23,7 @@ from pipelines.shared_attention import Shared
 if TYPE_CHECKING:
     from pipelines.following import Following
     from pipelines.inpainting import Canvas
+    from pipelines.models.adapters import Weights
     from pipelines.references import Referred
     from pipelines.steering import Steering
 
@@ -153,13 +154,14 @@ Run = Generator[Rows | Frame, Tensor | None, Tensor]
 class Leg:
     """From schedule position `start` on: what the network is asked, and where the sampler draws its noise.
 
-    `steering` moves each guided answer, where a classifier steers; `following` puts back what this leg is to
-    leave as it is in another run.
+    `weights` are those that answer, `steering` moves each guided answer, where a classifier steers;
+    `following` puts back what this leg is to leave as it is in another run.
     """
 
     start: int
     guidance: Guiding
     generator: torch.Generator
+    weights: Weights
     steering: Steering | None = None
     following: Following | None = None
 
@@ -229,7 +231,6 @@ def denoise(
     first: int = 0,
     known: Sequence[Known | Frame] = (),
     canvas: Canvas | None = None,
-    adapter: str = "",
 ) -> Run:
     """Denoise latents along a scheduler's schedule.
 
@@ -242,7 +243,6 @@ def denoise(
         known: the steps from `first` on that need not be predicted again. The scheduler takes them as it
             took them then, so that what it carries from step to step is exact.
         canvas: the picture it is painted over, put back after each step where it is to stay.
-        adapter: whose weights are asked, empty for the model's own.
 
     Yields:
         Rows, answered by the network's output for them, and a `Frame` at the end of each step.
@@ -267,7 +267,7 @@ def denoise(
         else:
             guidance = leg.guidance_at(step, len(timesteps))
             rows = guidance.rows(scaled if canvas is None else canvas.show(scaled), timestep)
-            predictions = yield replace(rows, adapter=adapter)
+            predictions = yield replace(rows, adapter=leg.weights.name)
             assert predictions is not None, "rows are answered with predictions"
             model_output, direction = guidance.combine(predictions)
             pull = Pull(guidance, predictions, direction)
