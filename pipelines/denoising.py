@@ -19,6 +19,7 @@ from pipelines.conditioning import Conditioning
 from pipelines.guidance import Composition, Guidance
 from pipelines.samplers import Scheduler, Space
 from pipelines.shared_attention import Shared
+from pipelines.styles import STEERING
 
 if TYPE_CHECKING:
     from pipelines.following import Following
@@ -103,7 +104,7 @@ class Frame:
 
     @property
     def contributions(self) -> dict[str, Tensor]:
-        """Where each style of a mix of predictions pulled (`Pull`)."""
+        """Where each style of a mix of predictions pulled, and what steered (`Pull`)."""
         return self.pull.contributions
 
     @property
@@ -116,12 +117,14 @@ class Frame:
 class Pull:
     """What guidance did at a step, from the network's answers (n, C, h, w) and the direction it took.
 
-    `direction` is (1, C, h, w), a scalar zero without guidance.
+    `direction` is (1, C, h, w), a scalar zero without guidance; `shift` is what a classifier added to the
+    guided output, of the same shape, where one steers.
     """
 
     guidance: Guidance | Composition | Referred
     predictions: Tensor
     direction: Tensor
+    shift: Tensor | None = None
 
     @cached_property
     def guidance_norm(self) -> Tensor:
@@ -135,8 +138,16 @@ class Pull:
 
     @cached_property
     def contributions(self) -> dict[str, Tensor]:
-        """The heat of each style's own part, where styles were mixed by their predictions."""
-        return self.guidance.contributions(self.predictions)
+        """The heat of each style's own part, where styles were mixed by their predictions, and of steering.
+
+        Guidance multiplies the styles' parts by its scale and leaves the classifier's as it is; divided by
+        the scale it can be laid beside theirs.
+        """
+        parts = self.guidance.contributions(self.predictions)
+        steering = (
+            None if self.shift is None else strength_by_place(self.shift / max(1.0, self.guidance.scale))
+        )
+        return parts if steering is None else {**parts, STEERING: steering}
 
 
 class Guiding(Protocol):
@@ -270,15 +281,17 @@ def denoise(
             predictions = yield replace(rows, adapter=leg.weights.name)
             assert predictions is not None, "rows are answered with predictions"
             model_output, direction = guidance.combine(predictions)
-            pull = Pull(guidance, predictions, direction)
+            shift = None
             if leg.steering is not None:
-                model_output = model_output + leg.steering.shift(
+                shift = leg.steering.shift(
                     to_alpha_space(latents, sigmas[step], space),
                     sigmas[step],
                     timestep,
                     prediction_type,
                     progress_at(step, len(timesteps)),
                 )
+                model_output = model_output + shift
+            pull = Pull(guidance, predictions, direction, shift)
         following = scheduler.step(model_output, timestep, latents, **options, return_dict=False)[0]
         if again is not None and again.following is not None:
             following = again.following

@@ -23,6 +23,8 @@ MAX_LORA_NAME_CHARACTERS = 120
 MAX_WEIGHT = 100.0
 MAX_CURVE_POINTS = 65
 REGION_SIDE = 32
+# What a classifier's part is called among those of the styles.
+STEERING = "steering"
 MAX_STYLE_NAME_CHARACTERS = 40
 MAX_FRAGMENT_CHARACTERS = 400
 
@@ -202,6 +204,8 @@ class Mix(BaseModel):
         if not 1 <= len(self.styles) <= MAX_STYLES:
             raise ValueError(f"A mix has 1 to {MAX_STYLES} styles, not {len(self.styles)}.")
         names = [style.name for style in self.styles]
+        if self.steer is not None and STEERING in names:
+            raise ValueError(f"A style cannot be called {STEERING} while a classifier steers: rename it.")
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"{name} is in the mix twice: give it one weight.")

@@ -339,8 +339,7 @@ def _add_sources(app: FastAPI, studio: Studio) -> None:
         # Named by its content: it never changes.
         return Response(content, 200, {"Cache-Control": "private, max-age=31536000, immutable"}, "image/webp")
 
-    def loras(request: Request) -> Response:
-        _caller(studio, request)
+    def loras() -> Response:
         told = [
             {"name": file.name, "sha256": file.sha256, "refusal": file.refusal, "note": file.note}
             for file in studio.loras.files()

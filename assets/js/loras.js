@@ -33,9 +33,12 @@ export class Loras {
   }
 
   async #refresh() {
-    const answer = await fetch("/loras");
-    if (!answer.ok) return; // nobody has given a name yet
-    const { loras } = await answer.json();
+    let loras;
+    try {
+      ({ loras } = await (await fetch("/loras")).json());
+    } catch {
+      return; // the studio does not answer: what was known stays
+    }
     this.files = [...loras.filter(({ refusal }) => !refusal), ...loras.filter(({ refusal }) => refusal)];
     this.#draw();
   }
@@ -43,7 +46,9 @@ export class Loras {
   #open(open) {
     this.list.hidden = !open;
     this.way.setAttribute("aria-expanded", String(open));
-    if (open) this.#refresh();
+    if (!open) return;
+    this.list.scrollIntoView({ block: "nearest" });
+    this.#refresh();
   }
 
   #add({ name, sha256 }) {

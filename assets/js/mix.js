@@ -57,6 +57,10 @@ export class Mix {
     return whole(this.method, this.styles, this.follow.told, this.steer.told, this.loras.told);
   }
 
+  get isEmpty() {
+    return [this.styles, this.follow.told, this.loras.told].every((parts) => parts.length === 0);
+  }
+
   // Another mix in the same words, so that two can be compared.
   alike(mix) {
     return whole(mix.method, mix.styles, mix.references, mix.steer?.strength, mix.loras);

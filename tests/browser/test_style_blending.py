@@ -56,10 +56,10 @@ def follow_a_picture(page: Page) -> None:
 
 
 def see_each_pull(artist: Visit) -> None:
-    """On the open timeline, see how hard each style pulls at a step, and where."""
+    """On the open timeline, see how hard each style and steering pull at a step, and where."""
     page = artist.page
     pulls = page.get_by_role("region", name="Mix").get_by_role("button")
-    expect(pulls).to_have_count(3)
+    expect(pulls).to_have_count(4)
     plain = artist.pixels("timeline")
     page.keyboard.press("Home")
     expect(pulls.nth(1)).to_contain_text(re.compile(r"ukiyo-e0\.\d+"))
@@ -68,7 +68,12 @@ def see_each_pull(artist: Visit) -> None:
     expect(page.locator(".heat-words")).to_have_text("Bright where ukiyo-e pulls at this step.")
     page.keyboard.press("End")
     expect(page.locator(".heat-words")).to_have_text("Bright where ukiyo-e pulled most on the whole way.")
-    assert artist.pixels("timeline") != plain
+    heated = artist.pixels("timeline")
+    assert heated != plain
+    expect(pulls.last).to_contain_text(re.compile(r"steering$"))
+    pulls.last.click()
+    expect(page.locator(".heat-words")).to_have_text("Bright where steering pulled most on the whole way.")
+    assert artist.pixels("timeline") not in (plain, heated)
 
 
 def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
@@ -83,6 +88,8 @@ def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
         page.get_by_role("button", name="Blend the strokes").click()
         page.get_by_label("Weight of ukiyo-e").fill("-20")
         follow_a_picture(page)
+        page.locator("#mixing").get_by_role("button", name="Steer", exact=True).click()
+        page.locator("#mixing").get_by_label("How hard to steer").fill("3")
         page.locator(".mixing-paint").click()
         stage = page.locator("#blend-stage")
         timeline = stage.get_by_role("button", name="Open timeline")
@@ -99,12 +106,13 @@ def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
         styles = {style["name"]: style for style in told["recipe"]["mix"]["styles"]}
         assert styles["ukiyo-e"]["weight"] == -20
         assert [one["strength"] for one in told["recipe"]["mix"]["references"]] == [0.3]
-        expect(page.locator(".pulls-words")).to_contain_text("Beside it, a picture was followed.")
+        expect(page.locator(".pulls-words")).to_contain_text("Beside it, a picture was followed and")
         curve = styles["baroque"]["curve"]
         assert (curve[0] > 0.9, curve[-1] < 0.1) == (True, True)
         assert curve == sorted(curve, reverse=True)
         felt = [set(step["contributions"]) for step in told["steps"]]
-        assert felt == [{*styles}] * 2 + [{"impressionism", "ukiyo-e"}] * 2
+        late = {"impressionism", "ukiyo-e", "steering"}
+        assert felt == [{*styles, "steering"}] * 2 + [late] * 2
 
         see_each_pull(artist)
         check(artist)

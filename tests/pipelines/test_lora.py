@@ -56,10 +56,13 @@ def older_diffusers_names(updates: Updates) -> dict[str, Tensor]:
 
 
 def kohya_names(updates: Updates) -> dict[str, Tensor]:
+    """Of a convolution of one place, the kernel's sides are left out, as where it was trained as a product."""
     named: dict[str, Tensor] = {}
     for layer, (down, up) in updates.items():
         root = f"lora_unet_{layer.replace('.', '_')}"
-        named |= {f"{root}.lora_down.weight": down, f"{root}.lora_up.weight": up}
+        if down.shape[2:] == (1, 1):
+            down, up = down[:, :, 0, 0], up[:, :, 0, 0]
+        named |= {f"{root}.lora_down.weight": down.contiguous(), f"{root}.lora_up.weight": up.contiguous()}
         named[f"{root}.alpha"] = torch.tensor(2.0 * RANK)
     return named
 
