@@ -56,13 +56,13 @@ def older_diffusers_names(updates: Updates) -> dict[str, Tensor]:
 
 
 def kohya_names(updates: Updates) -> dict[str, Tensor]:
-    """Of a convolution of one place, the kernel's sides are left out, as where it was trained as a product."""
+    """The sides of a kernel of one place are left out, as where it was trained as a linear layer."""
     named: dict[str, Tensor] = {}
-    for layer, (down, up) in updates.items():
+    for layer, matrices in updates.items():
         root = f"lora_unet_{layer.replace('.', '_')}"
-        if down.shape[2:] == (1, 1):
-            down, up = down[:, :, 0, 0], up[:, :, 0, 0]
-        named |= {f"{root}.lora_down.weight": down.contiguous(), f"{root}.lora_up.weight": up.contiguous()}
+        is_place = matrices[0].shape[2:] == (1, 1)
+        down, up = (matrix.flatten(1) if is_place else matrix for matrix in matrices)
+        named |= {f"{root}.lora_down.weight": down, f"{root}.lora_up.weight": up}
         named[f"{root}.alpha"] = torch.tensor(2.0 * RANK)
     return named
 
