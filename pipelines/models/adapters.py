@@ -19,6 +19,7 @@ from pipelines.models.lora_files import LoraShelf, unet_files
 from pipelines.shared_attention import SharedAttention, share_attention
 from pipelines.styles import Lora
 
+# As the companion's sampler asks for it (`SAMPLERS`).
 COMPANION = "lcm"
 
 

@@ -60,7 +60,8 @@ class LoraShelf:
         """List the files by name, those that cannot be used too."""
         found: dict[str, LoraFile] = {}
         for folder in self.folders:
-            for path in sorted(folder.glob("*")):
+            # A pickle does not hide the safetensors file that it was converted to.
+            for path in sorted(folder.glob("*"), key=lambda path: (path.suffix != _SUFFIX, path)):
                 if path.suffix in (_SUFFIX, *PICKLES) and path.stem not in found and path.is_file():
                     found[path.stem] = self._file(path)
         return sorted(found.values(), key=lambda file: file.name.lower())

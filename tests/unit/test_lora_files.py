@@ -38,6 +38,7 @@ def test_files_are_found_as_they_come_and_go(shelf: LoraShelf) -> None:
     tensors = tensors_of(shelf.model)
     save_file(tensors, ours / "ink.safetensors")
     (ours / "notes.txt").write_text("not one")
+    (ours / "ink.pt").write_bytes(b"what it was converted from")
     (file,) = shelf.files()
     assert (file.name, file.refusal, file.note) == ("ink", "", "")
     save_file({name: 2 * tensor for name, tensor in tensors.items()}, mine / "ink.safetensors")
