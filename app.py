@@ -19,6 +19,7 @@ from pipelines.picture_files import BOMB_PIXELS, MAX_BYTES, MAX_PIXELS, read_fil
 from pipelines.recipe import BadInput
 from pipelines.training.cli import train_app
 from studio.to_files import (
+    lora_shelf,
     paint_all,
     png_path,
     prepare_folder,
@@ -50,6 +51,10 @@ TimelineBudget = Annotated[
         min=0,
         help="What one artist's timelines may take on the disk; the oldest unpinned ones are dropped first.",
     ),
+]
+Loras = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="A folder of LoRAs (safetensors), beside loras/ in the data directory."),
 ]
 MaxMegapixels = Annotated[
     float,
@@ -89,10 +94,13 @@ def default(
     max_megapixels: MaxMegapixels = MAX_PIXELS / 1e6,
     max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
     deterministic: Deterministic = False,
+    loras: Loras = None,
 ) -> None:
     """Serve the studio when no command is given."""
     if context.invoked_subcommand is None:
-        serve(host, port, data_dir, model, timeline_budget, max_megapixels, max_megabytes, deterministic)
+        serve(
+            host, port, data_dir, model, timeline_budget, max_megapixels, max_megabytes, deterministic, loras
+        )
 
 
 @app.command()
@@ -105,6 +113,7 @@ def serve(
     max_megapixels: MaxMegapixels = MAX_PIXELS / 1e6,
     max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
     deterministic: Deterministic = False,
+    loras: Loras = None,
 ) -> None:
     """Open the studio to browsers (the default)."""
     from studio.serve import serve as serve_studio
@@ -120,6 +129,7 @@ def serve(
             max_source_pixels=round(max_megapixels * 10**6),
             max_source_bytes=round(max_megabytes * 10**6),
             deterministic=deterministic,
+            loras=loras,
         )
     )
 
@@ -187,6 +197,11 @@ def blend(
     steer: Annotated[
         str, typer.Option(metavar="NUMBER", help="How hard the model's style classifier steers, 0 to 10.")
     ] = "0",
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=WEIGHT", help="A LoRA to add, from -2 to 2; once for each."),
+    ] = None,
+    loras: Loras = None,
     method: Annotated[str, typer.Option(help="conditioning, slerp or prediction.")] = "conditioning",
     output: Annotated[Path, typer.Option(help="The PNG to write.")],
     negative_prompt: Annotated[str, typer.Option(help="What the picture should keep away from.")] = "",
@@ -204,8 +219,12 @@ def blend(
     """Paint one picture in several styles at once."""
     target, references = png_path(output), [read_reference(given) for given in follow or []]
     shares = [read_share(share) for share in style or []]
-    mix = make_mix(shares, method, references=[told for told, _ in references], steer=steer)
+    added = [read_share(share, "LoRA") for share in lora or []]
     folder = find_model(model)
+    shelf = lora_shelf(folder, loras)
+    mix = make_mix(
+        shares, method, references=[told for told, _ in references], steer=steer, loras=shelf.chosen(added)
+    )
     begun = read_beginning(folder, image, strength)
     recipe = recipe_maker(
         folder,
@@ -219,7 +238,7 @@ def blend(
         source=begun.source,
     )
     files = [*begun.files, *(content for _, content in references)]
-    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline, files)
+    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline, files, loras=shelf)
 
 
 @app.command()
@@ -293,6 +312,7 @@ def replay(
     image: Annotated[
         list[Path] | None, typer.Option(help="A file it begins from, its mask too; once for each.")
     ] = None,
+    loras: Loras = None,
 ) -> None:
     """Paint the picture that a PNG describes once more, to the same pixels on the same machine."""
     from studio.provenance import read_png_calls, read_png_recipe
@@ -306,7 +326,8 @@ def replay(
             f"{folder.path} is revision {folder.revision[:8]}: the picture would differ. Give the folder "
             "with the same weights as --model."
         )
-    paint_all(folder.path, [(target, recipe)], None, [read_file(file) for file in image or []], calls=calls)
+    files, shelf = [read_file(file) for file in image or []], lora_shelf(folder, loras)
+    paint_all(folder.path, [(target, recipe)], None, files, calls=calls, loras=shelf)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +25,7 @@ from pipelines.conditioning import concatenate
 from pipelines.denoising import Rows
 from pipelines.guidance import Guidance, Voice
 from pipelines.heat import Heat
+from pipelines.models.adapters import Adapter
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import Asked, asked_of
 from pipelines.recipe import BadInput, Recipe
@@ -82,14 +84,15 @@ class Attention:
     def __init__(self, model: StableDiffusion) -> None:
         self._model = model
         self._watcher = _Watcher()
-        self._unets: dict[str, Any] = {}
+        self._unets: WeakKeyDictionary[Adapter, Any] = WeakKeyDictionary()
 
-    def _watched(self, adapter: str) -> Any:
+    def _watched(self, name: str) -> Any:
         """Return the network of some weights as it is watched."""
+        adapter = self._model.adapters[name]
         if adapter not in self._unets:
-            unet = self._unets[adapter] = self._model.unet_on_same_weights(adapter)
-            for name, module in unet.named_modules():
-                if name.endswith("attn2"):
+            unet = self._unets[adapter] = adapter.on_same_weights()
+            for place, module in unet.named_modules():
+                if place.endswith("attn2"):
                     module.set_processor(_Processor(module.processor, self._watcher))
             _leave_out_the_rest(unet)
         return self._unets[adapter]
@@ -144,7 +147,7 @@ class Attention:
         shares = [voice.share.clamp(min=0) for voice in asked.guidance.voices]
         whole = sum(shares, torch.zeros_like(shares[0])).clamp(min=1e-12)
         return [
-            _Look(step, _row(latents, timestep, voice, asked.adapter), (share / whole).squeeze(0))
+            _Look(step, _row(latents, timestep, voice, asked.weights.name), (share / whole).squeeze(0))
             for voice, share in zip(asked.guidance.voices, shares, strict=True)
             if bool((share > 0).any())
         ]

@@ -45,10 +45,12 @@ def engine_of(model: StableDiffusion, recipe: Recipe, calls: str = "") -> Engine
     """Choose the engine that paints a recipe: the fastest there is, or the one that painted it before.
 
     `calls` are those of the picture that is painted again, as its infotext has them. What follows pictures
-    is painted by torch's own calls: only there rows can share attention. Where the engine is compiled, calls
+    is painted by torch's own calls: only there rows can share attention. So is what LoRAs are added to: no
+    other engine knows those weights. Where the engine is compiled, calls
     for which nothing is ready are eager, so that a picture can have calls of both.
     """
-    if any(member.mix is not None and member.mix.followed for member in recipe.lineage()):
+    lineage = recipe.lineage()
+    if any(member.loras or (member.mix is not None and member.mix.followed) for member in lineage):
         return "eager"
     if model.compiled is not None and (not calls or "compiled" in calls):
         return "compiled"

@@ -19,10 +19,12 @@ from pipelines.conditioning import Conditioning
 from pipelines.guidance import Composition, Guidance
 from pipelines.samplers import Scheduler, Space
 from pipelines.shared_attention import Shared
+from pipelines.styles import STEERING
 
 if TYPE_CHECKING:
     from pipelines.following import Following
     from pipelines.inpainting import Canvas
+    from pipelines.models.adapters import Weights
     from pipelines.references import Referred
     from pipelines.steering import Steering
 
@@ -102,7 +104,7 @@ class Frame:
 
     @property
     def contributions(self) -> dict[str, Tensor]:
-        """Where each style of a mix of predictions pulled (`Pull`)."""
+        """Where each style of a mix of predictions pulled, and what steered (`Pull`)."""
         return self.pull.contributions
 
     @property
@@ -115,12 +117,14 @@ class Frame:
 class Pull:
     """What guidance did at a step, from the network's answers (n, C, h, w) and the direction it took.
 
-    `direction` is (1, C, h, w), a scalar zero without guidance.
+    `direction` is (1, C, h, w), a scalar zero without guidance; `shift` is what a classifier added to the
+    guided output, of the same shape, where one steers.
     """
 
     guidance: Guidance | Composition | Referred
     predictions: Tensor
     direction: Tensor
+    shift: Tensor | None = None
 
     @cached_property
     def guidance_norm(self) -> Tensor:
@@ -134,8 +138,16 @@ class Pull:
 
     @cached_property
     def contributions(self) -> dict[str, Tensor]:
-        """The heat of each style's own part, where styles were mixed by their predictions."""
-        return self.guidance.contributions(self.predictions)
+        """The heat of each style's own part, where styles were mixed by their predictions, and of steering.
+
+        Guidance multiplies the styles' parts by its scale and leaves the classifier's as it is; divided by
+        the scale it can be laid beside theirs.
+        """
+        parts = self.guidance.contributions(self.predictions)
+        steering = (
+            None if self.shift is None else strength_by_place(self.shift / max(1.0, self.guidance.scale))
+        )
+        return parts if steering is None else {**parts, STEERING: steering}
 
 
 class Guiding(Protocol):
@@ -153,13 +165,14 @@ Run = Generator[Rows | Frame, Tensor | None, Tensor]
 class Leg:
     """From schedule position `start` on: what the network is asked, and where the sampler draws its noise.
 
-    `steering` moves each guided answer, where a classifier steers; `following` puts back what this leg is to
-    leave as it is in another run.
+    `weights` are those that answer, `steering` moves each guided answer, where a classifier steers;
+    `following` puts back what this leg is to leave as it is in another run.
     """
 
     start: int
     guidance: Guiding
     generator: torch.Generator
+    weights: Weights
     steering: Steering | None = None
     following: Following | None = None
 
@@ -229,7 +242,6 @@ def denoise(
     first: int = 0,
     known: Sequence[Known | Frame] = (),
     canvas: Canvas | None = None,
-    adapter: str = "",
 ) -> Run:
     """Denoise latents along a scheduler's schedule.
 
@@ -242,7 +254,6 @@ def denoise(
         known: the steps from `first` on that need not be predicted again. The scheduler takes them as it
             took them then, so that what it carries from step to step is exact.
         canvas: the picture it is painted over, put back after each step where it is to stay.
-        adapter: whose weights are asked, empty for the model's own.
 
     Yields:
         Rows, answered by the network's output for them, and a `Frame` at the end of each step.
@@ -267,18 +278,20 @@ def denoise(
         else:
             guidance = leg.guidance_at(step, len(timesteps))
             rows = guidance.rows(scaled if canvas is None else canvas.show(scaled), timestep)
-            predictions = yield replace(rows, adapter=adapter)
+            predictions = yield replace(rows, adapter=leg.weights.name)
             assert predictions is not None, "rows are answered with predictions"
             model_output, direction = guidance.combine(predictions)
-            pull = Pull(guidance, predictions, direction)
+            shift = None
             if leg.steering is not None:
-                model_output = model_output + leg.steering.shift(
+                shift = leg.steering.shift(
                     to_alpha_space(latents, sigmas[step], space),
                     sigmas[step],
                     timestep,
                     prediction_type,
                     progress_at(step, len(timesteps)),
                 )
+                model_output = model_output + shift
+            pull = Pull(guidance, predictions, direction, shift)
         following = scheduler.step(model_output, timestep, latents, **options, return_dict=False)[0]
         if again is not None and again.following is not None:
             following = again.following

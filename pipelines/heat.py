@@ -49,7 +49,7 @@ def guidance_heat(timeline: Timeline) -> Heat:
 
 
 def style_heat(timeline: Timeline, name: str) -> Heat:
-    """Tell where one style of a mix pulled at each step, as `Frame.contributions` has it.
+    """Tell where one style of a mix pulled at each step, or steering, as `Frame.contributions` has it.
 
     Raises:
         BadInput: the mix has no such style, or it was not mixed by predictions.

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines.recipe import BadInput
-from pipelines.styles import METHODS, Method, Mix, MixedStyle, Reference, Steer, Style
+from pipelines.styles import METHODS, Lora, Method, Mix, MixedStyle, Reference, Steer, Style
 
 STYLES = Path(__file__).resolve().parents[1] / "assets" / "styles.toml"
 
@@ -90,6 +90,7 @@ def make_mix(
     *,
     references: Sequence[Mapping[str, object]] = (),
     steer: object = 0,
+    loras: Sequence[Mapping[str, object]] = (),
 ) -> Mix:
     """Make a mix from what was chosen.
 
@@ -99,6 +100,7 @@ def make_mix(
         method: one of `METHODS`.
         references: for each picture that is followed, `image`, its file's SHA-256, and `strength`.
         steer: how hard the model's classifier pushes towards the styles.
+        loras: for each LoRA, its `name`, its file's `sha256` and its `weight`.
 
     Raises:
         BadInput: with one sentence that says what is wrong and what would be right.
@@ -114,20 +116,21 @@ def make_mix(
             styles=tuple(_mixed(style) for style in styles),
             references=tuple(_reference(reference) for reference in references),
             steer=Steer(strength=strength) if strength else None,
+            loras=tuple(_lora(lora) for lora in loras),
         )
     except ValidationError as error:
         raise BadInput(_sentence(error), "mix") from None
 
 
-def read_share(text: str) -> dict[str, object]:
-    """Read "ukiyo-e=0.4" as the name and weight of a style.
+def read_share(text: str, what: str = "style") -> dict[str, object]:
+    """Read "ukiyo-e=0.4" as the name and weight of a style, or of something else that has both.
 
     Raises:
         BadInput: there is no "=" in it.
     """
     name, equals, weight = text.rpartition("=")
     if not equals:
-        raise BadInput(f"Give a style as NAME=WEIGHT, such as {text.strip() or 'ukiyo-e'}=0.5.", "mix")
+        raise BadInput(f"Give a {what} as NAME=WEIGHT, such as {text.strip() or 'ukiyo-e'}=0.5.", "mix")
     return {"name": name.strip(), "weight": weight.strip()}
 
 
@@ -147,6 +150,12 @@ def _mixed(fields: Mapping[str, object]) -> MixedStyle:
 def _reference(fields: Mapping[str, object]) -> Reference:
     strength = _number(fields.get("strength"), "How far a picture is followed")
     return Reference(image=str(fields.get("image", "")), strength=strength)
+
+
+def _lora(fields: Mapping[str, object]) -> Lora:
+    name = str(fields.get("name", ""))
+    weight = _number(fields.get("weight"), f"The weight of the LoRA {name}")
+    return Lora(name=name, sha256=str(fields.get("sha256", "")), weight=weight)
 
 
 def _number(typed: object, what: str) -> float:

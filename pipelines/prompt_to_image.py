@@ -24,6 +24,7 @@ from pipelines.denoising import (
 from pipelines.following import Following
 from pipelines.guidance import Composition, Guidance
 from pipelines.inpainting import Canvas, begin_canvas
+from pipelines.models.adapters import Weights
 from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import BadInput, Recipe
 from pipelines.references import Referred
@@ -70,7 +71,7 @@ def prompt_to_image(
 
     Raises:
         BadInput: a sampler does not follow the model's noise schedule, the parent has no such step, or the
-            source is gone or damaged.
+            source or a LoRA is gone or damaged.
     """
     own = known if recipe.branch is None else known[: recipe.branch.step]
     return _life(model, recipe, own, known, open_source)
@@ -94,10 +95,10 @@ def _life(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the network was asked at one step of a run; `canvas` is what it saw beside x_t, if it sees any."""
+    """What which network was asked at one step of a run; `canvas` is what it saw beside x_t, if any."""
 
     guidance: Guidance | Composition | Referred
-    adapter: str
+    weights: Weights
     canvas: Canvas | None
 
 
@@ -114,7 +115,7 @@ def asked_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource = n
         generator = torch.Generator("cpu").manual_seed(recipe.lineage()[0].seed)
         _, canvas = begin_canvas(model, recipe, first.scheduler, generator, open_source, first=first.first)
     return [
-        Asked(stretch.guidance_at(position), SAMPLERS[stretch.recipe.sampler].adapter, canvas)
+        Asked(stretch.guidance_at(position), leg_at(stretch.legs, position).weights, canvas)
         for stretch in stretches
         for position in range(stretch.first, stretch.stop)
     ]
@@ -156,7 +157,8 @@ def _stretches(
             stretches.append(last)
         known = parents if member is recipe else ()
         following = _following(model, member, last, known, open_source)
-        last.legs.append(Leg(last.stop, guidance, generator, steering, following))
+        weights = model.adapters.weights(SAMPLERS[member.sampler].adapter, member.loras)
+        last.legs.append(Leg(last.stop, guidance, generator, weights, steering, following))
         last.stop = len(last.scheduler.timesteps)
     return stretches
 
@@ -219,8 +221,7 @@ def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known | Fra
     if leg.following is not None and len(known) < taken_over:
         known = yield from leg.following.known(taken_over)
     for stretch in stretches:
-        sampler = SAMPLERS[stretch.recipe.sampler]
-        space = sampler.space
+        space = SAMPLERS[stretch.recipe.sampler].space
         if frame is not None:
             sigma = schedule_sigmas(stretch.scheduler)[stretch.first]
             latents = from_alpha_space(step_to(frame, sigma), sigma, space)
@@ -235,7 +236,6 @@ def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known | Fra
             first=stretch.first,
             known=known[done:],
             canvas=replace(canvas, begin=_first_position(stretch.scheduler, stretch.recipe)),
-            adapter=sampler.adapter,
         )
         answer: Tensor | None = None
         taken = 0

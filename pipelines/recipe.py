@@ -26,7 +26,7 @@ from pydantic import (
 from pipelines.refusal import BadInput
 from pipelines.samplers import SAMPLERS
 from pipelines.sources import Source, source_sentence
-from pipelines.styles import REGION_SIDE, Mix, region_bytes
+from pipelines.styles import REGION_SIDE, Lora, Mix, region_bytes
 
 SCHEMA_VERSION = 1
 MAX_STEPS = 150
@@ -144,6 +144,11 @@ class Recipe(BaseModel):
         own = self.source.files if self.source is not None else ()
         followed = tuple(reference.image for reference in self.mix.followed) if self.mix is not None else ()
         return (*own, *followed, *(self.branch.parent.files if self.branch is not None else ()))
+
+    @property
+    def loras(self) -> tuple[Lora, ...]:
+        """The LoRAs that are added to the model's weights; its ancestors have their own."""
+        return self.mix.added if self.mix is not None else ()
 
     def lineage(self) -> list[Recipe]:
         """List the recipes this one branched from, the first ancestor first, itself last."""

@@ -78,6 +78,11 @@ class Referred:
         """The conditionings of the guidance; the pictures say nothing in words."""
         return self.own.voices
 
+    @property
+    def scale(self) -> float:
+        """The scale of the guidance."""
+        return self.own.scale
+
     def rows(self, latents: Tensor, timestep: Tensor) -> Rows:
         """Ask for what the guidance asks, and a row for each picture."""
         return self.references.beside(self.own.rows(latents, timestep), is_guided=self.own.is_guided)

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.palette import make_mix
-from pipelines.recipe import MAX_PICTURES, BadInput, Recipe, make_recipe
+from pipelines.recipe import MAX_PICTURES, BadInput, Recipe, draw_seed, make_recipe
 from pipelines.styles import MixedStyle
 
 STRIP_STOPS = 7
 TRIANGLE_SIDE = 5
 
-Kind = Literal["weight", "guidance_scale", "seed", "num_inference_steps", "sampler", "prompt"]
+Kind = Literal["weight", "lora", "guidance_scale", "seed", "num_inference_steps", "sampler", "prompt"]
 KINDS: Mapping[Kind, str] = {
     "weight": "Weight of a style",
+    "lora": "Weight of a LoRA",
     "guidance_scale": "Guidance",
     "seed": "Seed",
     "num_inference_steps": "Steps",
@@ -39,7 +40,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What a grid varies: `kind`, for weights the `style`, and one value for each row or column."""
+    """What a grid varies: `kind`, for weights the `style` or LoRA, and one value for each row or column."""
 
     kind: Kind
     values: tuple[str, ...]
@@ -117,13 +118,17 @@ def read_axis(kind: str, values: str, style: str = "") -> Axis:
     known = kinds.get(kind)
     if known is None:
         raise BadInput(f"A grid varies {', '.join(KINDS)}, not {kind}.", "grid")
-    return Axis(known, tuple(value.strip() for value in values.split(",") if value.strip()), style)
+    typed = [value.strip() for value in values.split(",") if value.strip()]
+    if known == "seed":
+        # Drawn here, so that all cells of a row or a column have the same.
+        typed = [str(draw_seed()) if value == "-1" else value for value in typed]
+    return Axis(known, tuple(typed), style)
 
 
 def _value_label(axis: Axis, value: str) -> str:
     """Name a value so that it can be told from the other axis's."""
     match axis.kind:
-        case "weight":
+        case "weight" | "lora":
             return f"{axis.style} {value}"
         case "guidance_scale":
             return f"guidance {value}"
@@ -145,6 +150,8 @@ def _varied(recipe: Recipe, axis: Axis, value: str) -> Recipe:
     match axis.kind:
         case "weight":
             return _with_weight(recipe, axis.style, value)
+        case "lora":
+            return _with_lora(recipe, axis.style, value)
         case "prompt":
             first = axis.values[0]
             if first not in recipe.prompt:
@@ -168,6 +175,18 @@ def _with_weight(recipe: Recipe, name: str, value: str) -> Recipe:
         raise BadInput(f"The weight of {name} must be a number, not {value}.", "grid") from None
     weights = [weight if style.name == name else style.weight for style in styles]
     return _weighted(recipe, styles, weights)
+
+
+def _with_lora(recipe: Recipe, name: str, value: str) -> Recipe:
+    mix = recipe.mix
+    if mix is None or all(lora.name != name for lora in mix.loras):
+        raise BadInput(
+            f"{name or 'This LoRA'} is not in the mix, so its weight cannot be varied.",
+            "grid",
+        )
+    weighed = [{**dict(lora), "weight": value if lora.name == name else lora.weight} for lora in mix.loras]
+    loras = make_mix([], mix.method, loras=weighed).loras
+    return _made(recipe, mix=mix.model_copy(update={"loras": loras}))
 
 
 def _weighted(recipe: Recipe, styles: Sequence[MixedStyle], weights: Sequence[float]) -> Recipe:

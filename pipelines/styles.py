@@ -17,9 +17,14 @@ from pipelines.sources import Sha256
 MAX_STYLES = 6
 MAX_REFERENCES = 3
 MAX_STEER = 10.0
+MAX_LORAS = 4
+MAX_LORA_WEIGHT = 2.0
+MAX_LORA_NAME_CHARACTERS = 255
 MAX_WEIGHT = 100.0
 MAX_CURVE_POINTS = 65
 REGION_SIDE = 32
+# What a classifier's part is called among those of the styles.
+STEERING = "steering"
 MAX_STYLE_NAME_CHARACTERS = 40
 MAX_FRAGMENT_CHARACTERS = 400
 
@@ -141,14 +146,37 @@ class Steer(BaseModel):
         return strength
 
 
+class Lora(BaseModel):
+    """A LoRA that is added to the model's weights: the name and SHA-256 of its file, and how much of it.
+
+    `weight` is no share: 1 is what it was trained for, below zero its opposite.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=MAX_LORA_NAME_CHARACTERS)]
+    sha256: Sha256
+    weight: float
+
+    @model_validator(mode="after")
+    def _can_be_added(self) -> Self:
+        if not -MAX_LORA_WEIGHT <= self.weight <= MAX_LORA_WEIGHT:
+            raise ValueError(
+                f"The weight of the LoRA {self.name} must be a number from {-MAX_LORA_WEIGHT:g} to "
+                f"{MAX_LORA_WEIGHT:g}, not {self.weight:g}."
+            )
+        return self
+
+
 class Mix(BaseModel):
-    """Two to six styles in one picture, or one alone, or none where pictures are followed.
+    """Two to six styles in one picture, or one alone, or none where pictures are followed or LoRAs added.
 
     `method` says what is mixed: "conditioning" the weighted mean of the prompt embeddings, "slerp" their
     spherical mean, "prediction" the network's predictions, one for each style (composable diffusion, Liu et
     al. 2022). Weights are shares: those above zero are divided by their sum, at every step anew. Whatever
     the method, `references` are pictures that are followed beside the styles (shared attention, Hertz et al.
-    2024), and `steer` lets a classifier push towards them (Dhariwal and Nichol 2021).
+    2024), `steer` lets a classifier push towards them (Dhariwal and Nichol 2021), and `loras` change the
+    weights that paint (Hu et al. 2022).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -157,6 +185,7 @@ class Mix(BaseModel):
     styles: tuple[MixedStyle, ...]
     references: Annotated[tuple[Reference, ...], Field(exclude_if=lambda found: found == ())] = ()
     steer: Annotated[Steer | None, Field(exclude_if=_is_none)] = None
+    loras: Annotated[tuple[Lora, ...], Field(exclude_if=lambda found: found == ())] = ()
 
     @model_validator(mode="after")
     def _can_be_painted(self) -> Self:
@@ -166,11 +195,17 @@ class Mix(BaseModel):
             )
         if len({reference.image for reference in self.references}) < len(self.references):
             raise ValueError("The same picture is followed twice: give it one strength.")
-        if not self.styles and any(reference.strength for reference in self.references):
+        if len(self.loras) > MAX_LORAS:
+            raise ValueError(f"At most {MAX_LORAS} LoRAs can be used at once, not {len(self.loras)}.")
+        if len({lora.sha256 for lora in self.loras}) < len(self.loras):
+            raise ValueError("The same LoRA is used twice: give it one weight.")
+        if not self.styles and (self.loras or any(reference.strength for reference in self.references)):
             return self
         if not 1 <= len(self.styles) <= MAX_STYLES:
             raise ValueError(f"A mix has 1 to {MAX_STYLES} styles, not {len(self.styles)}.")
         names = [style.name for style in self.styles]
+        if self.steer is not None and STEERING in names:
+            raise ValueError(f"A style cannot be called {STEERING} while a classifier steers: rename it.")
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"{name} is in the mix twice: give it one weight.")
@@ -194,6 +229,12 @@ class Mix(BaseModel):
         """The references that change anything, in an order of their own."""
         felt = (reference for reference in self.references if reference.strength > 0)
         return tuple(sorted(felt, key=lambda reference: reference.image))
+
+    @property
+    def added(self) -> tuple[Lora, ...]:
+        """The LoRAs that change anything, in an order of their own."""
+        felt = (lora for lora in self.loras if lora.weight != 0)
+        return tuple(sorted(felt, key=lambda lora: lora.sha256))
 
 
 def region_bytes(region: str) -> bytes:

@@ -22,7 +22,8 @@ _TENSORS = ("latents", "denoised", "model_output")
 class Step(BaseModel):
     """The numbers of one step, as `Frame` has them; `change` is the RMS by which x_0 moved since the last.
 
-    `contributions` is how hard each style of a mix pulled, the RMS of its part of the guidance.
+    `contributions` is how hard each style of a mix pulled, the RMS of its part of the guidance, and under
+    the name "steering" how hard a classifier did, over the guidance scale.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,9 +51,9 @@ class TimelineWriter:
 
     `add` writes `frame-000.safetensors` and on (`latents`: x_t at the sampler's own scale, `denoised`: the
     predicted x_0, `model_output`: the guided output behind it, from which a branch goes on exactly; in the
-    last also `finished`: what the decoder makes the picture of; with
-    guidance also `guidance_heat`: where it pulls and how hard, (1, 1, h, w) in float16; for a mix of
-    predictions also `contributions`: the same for each style, (styles, h, w), in the order of the step's
+    last also `finished`: what the decoder makes the picture of; with guidance also `guidance_heat`: where it
+    pulls and how hard, (1, 1, h, w) in float16; for a mix of predictions, and where a classifier steers, also
+    `contributions`: the same for each style and for steering, (parts, h, w), in the order of the step's
     `contributions`); `close` writes `timeline.json`, without which the folder is not a timeline.
     """
 
@@ -102,8 +103,8 @@ class TimelineWriter:
 class StoredFrame:
     """One frame read back: tensors as in `Frame`, on the CPU; a frame without guidance has no heat.
 
-    `contributions` is (styles, h, w), where styles were mixed by their predictions; only the last frame has
-    `finished`, the latents that the run ended with.
+    `contributions` is (parts, h, w), where styles were mixed by their predictions or a classifier steered;
+    only the last frame has `finished`, the latents that the run ended with.
     """
 
     latents: Tensor

@@ -69,6 +69,7 @@ def add_api(studio: "Studio") -> None:
         height: int = folder.height,
         steer: float = 0.0,
         follow: list[dict[str, Any]] | None = None,
+        loras: dict[str, float] | None = None,
     ) -> tuple[FileData, dict[str, object]]:
         """Paint one picture in several styles and wait for it: the PNG, and its recipe.
 
@@ -76,7 +77,7 @@ def add_api(studio: "Studio") -> None:
         over the steps, a "region" and, for a style of your own, its "prompt". method is conditioning, slerp
         or prediction. steer, from 0 to 10, lets the model's style classifier push towards them. follow is
         up to three pictures whose manner is taken over: {"image": a file as gradio_client's handle_file gives
-        it, "strength": from 0 to 1}.
+        it, "strength": from 0 to 1}. loras is {"name of a file in the studio's loras folder": from -2 to 2}.
         """
         artist = artist_of(studio, request) or studio.artists.guest()
         try:
@@ -85,7 +86,7 @@ def add_api(studio: "Studio") -> None:
             raise _refusal(str(error)) from None
         return await finished(
             request,
-            mix=_mixed(styles, method) | {"steer": steer, "references": references},
+            mix=_mixed(styles, method) | {"steer": steer, "references": references, "loras": _added(loras)},
             prompt=prompt,
             negative_prompt=negative_prompt,
             seed=seed,
@@ -157,7 +158,7 @@ def add_api(studio: "Studio") -> None:
     ) -> tuple[FileData, dict[str, object]]:
         artist = artist_of(studio, request) or studio.artists.guest()
         try:
-            recipe = recipe_for(folder, **fields, mix=None if mix is None else mix_from(mix))
+            recipe = recipe_for(folder, **fields, mix=None if mix is None else mix_from(mix, studio.loras))
             group = studio.submit(artist.id, [recipe])
         except BadInput as error:
             raise _refusal(str(error)) from None
@@ -196,6 +197,10 @@ def _mixed(styles: dict[str, float] | list[dict[str, Any]], method: str) -> dict
     if isinstance(styles, dict):
         styles = [{"name": name, "weight": weight} for name, weight in styles.items()]
     return {"method": method, "styles": styles}
+
+
+def _added(loras: dict[str, float] | None) -> list[dict[str, object]]:
+    return [{"name": name, "weight": weight} for name, weight in (loras or {}).items()]
 
 
 def _followed(studio: "Studio", artist_id: str, follow: list[dict[str, Any]]) -> list[dict[str, object]]:

@@ -56,6 +56,11 @@ class DataDir:
         """The pictures that artists brought, by content."""
         return self.root / "sources"
 
+    @property
+    def loras(self) -> Path:
+        """The LoRA files that artists of this studio can use."""
+        return self.root / "loras"
+
     def source(self, key: str) -> Path:
         """The file of one source, named by its SHA-256."""
         return self.sources / key
@@ -99,7 +104,7 @@ class DataDir:
             BadInput: naming the folder and what would be right.
         """
         try:
-            for folder in (self.artworks, self.timelines, self.sources):
+            for folder in (self.artworks, self.timelines, self.sources, self.loras):
                 folder.mkdir(parents=True, exist_ok=True)
             write_file(self.root / "writable", b"and with room")
             (self.root / "writable").unlink()

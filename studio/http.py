@@ -339,6 +339,14 @@ def _add_sources(app: FastAPI, studio: Studio) -> None:
         # Named by its content: it never changes.
         return Response(content, 200, {"Cache-Control": "private, max-age=31536000, immutable"}, "image/webp")
 
+    def loras() -> Response:
+        told = [
+            {"name": file.name, "sha256": file.sha256, "refusal": file.refusal, "note": file.note}
+            for file in studio.loras.files()
+        ]
+        return JSONResponse({"loras": told}, headers=_PRIVATE)
+
+    app.add_api_route("/loras", loras)
     app.add_api_route("/sources/{key}/view.webp", view)
     app.add_api_route("/sources", bring, methods=["POST"])
     app.add_api_route("/sources/from/{artwork_id}", bring_artwork, methods=["POST"])

@@ -90,6 +90,8 @@ def _mix_parameters(mix: Mix) -> dict[str, str]:
         parameters["Style references"] = ", ".join(hashes)
     if mix.steer is not None and mix.steer.strength:
         parameters["Style steering"] = f"{mix.steer.strength:g}"
+    if mix.added:
+        parameters["LoRAs"] = ", ".join(f"{lora.name} {lora.weight:g}" for lora in mix.added)
     return parameters
 
 

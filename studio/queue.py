@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.models.find import ModelFolder
+from pipelines.models.lora_files import LoraShelf
 from pipelines.recipe import BadInput, Recipe
 from studio.finishing import Finisher
 from studio.jobs import Job, Jobs
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 _RUNS_ON_CPU = 1
 _RUNS_ON_ACCELERATOR = 16
 _ROWS_TOGETHER = 64
+# Networks with LoRAs that artists' second and further pictures may ask for; each takes memory of its own.
+_MERGED_TOGETHER = 4
 _IDLE_S = 2.0
 # A minute's compiling is not waited for when the studio closes.
 _CLOSING_S = 5.0
@@ -60,6 +63,7 @@ class JobQueue:
         finisher: Finisher,
         sources: Sources,
         sketches: Sketches,
+        loras: LoraShelf,
         folder: ModelFolder,
         *,
         runs_per_artist: int,
@@ -69,6 +73,7 @@ class JobQueue:
         self._finisher = finisher
         self._sketches = sketches
         self._sources = sources
+        self._loras = loras
         self._folder = folder
         self._runs_per_artist = runs_per_artist
         self._deterministic = deterministic
@@ -122,6 +127,7 @@ class JobQueue:
             from pipelines.models.openvino_cpu import openvino_is_for
 
             model = load_model(self._folder)
+            model.adapters.shelf = self._loras
             if model.device.type != "cpu":
                 from pipelines.calls import fit_buckets
 
@@ -223,12 +229,16 @@ class JobQueue:
         runs = Counter(job.artist_id for job in self._painting.values())
         room = batcher.rows_at_once or _ROWS_TOGETHER
         taken = sum(batcher.rows_of(job_id) for job_id in self._painting)
+        merged = {job.recipe.loras for job in self._painting.values()} - {()}
         for job in self._jobs.queued():
             hers = runs[job.artist_id]
-            has_room = hers < self._runs_per_artist and taken < room
+            loras = job.recipe.loras
+            has_weights = not loras or loras in merged or len(merged) < _MERGED_TOGETHER
+            has_room = hers < self._runs_per_artist and taken < room and has_weights
             if (hers == 0 or has_room) and self._begin(model, batcher, job):
                 self._painting[job.id] = job
                 runs[job.artist_id] += 1
+                merged |= {loras} - {()}
                 taken += batcher.rows_of(job.id)
 
     def _begin(self, model: StableDiffusion, batcher: StepBatcher, job: Job) -> bool:

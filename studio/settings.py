@@ -26,6 +26,7 @@ class Settings(BaseModel):
     else is painting; `keep_live_s` how long a finished group keeps its previews in memory;
     `timeline_budget_bytes` what the timelines of one artist may take on the disk before her oldest unpinned
     ones are dropped;
+    `loras` is a folder of LoRA files beside the one in the data directory;
     `max_source_bytes` and `max_source_pixels` how large a picture may be that an artist brings.
     """
 
@@ -35,6 +36,7 @@ class Settings(BaseModel):
     port: int = Field(default=7860, ge=0, le=65535)
     data_dir: Path = Field(default_factory=default_data_dir)
     model: str = EMBEDDED
+    loras: Path | None = None
     database_url: str = ""
     runs_per_artist: int = Field(default=0, ge=0)
     deterministic: bool = False

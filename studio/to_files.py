@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from pipelines.models.find import ModelFolder, find_model
+from pipelines.models.lora_files import LoraShelf
 from pipelines.picture_files import fitted_size, picture_size, read_file
 from pipelines.recipe import BadInput, Recipe, make_recipe
 from pipelines.regions import painted_size
 from pipelines.sources import Source, make_source, open_among, source_key
+from studio.files import DataDir
+from studio.settings import default_data_dir
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +45,20 @@ def recipe_maker(folder: ModelFolder, **options: object) -> Callable[..., Recipe
         return folder.steered(made)
 
     return recipe
+
+
+def lora_shelf(folder: ModelFolder, loras: Path | None) -> LoraShelf:
+    """Find LoRAs in a folder, and in the one of the usual data directory.
+
+    Raises:
+        BadInput: there is no such folder.
+    """
+    usual = DataDir(default_data_dir()).loras
+    if loras is None:
+        return LoraShelf((usual,), folder, str(usual))
+    if not loras.is_dir():
+        raise BadInput(f"There is no folder {loras}. Give --loras a folder with LoRAs as safetensors files.")
+    return LoraShelf((loras, usual), folder, str(loras))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +123,12 @@ def paint_all(
     *,
     deterministic: bool = False,
     calls: str = "",
+    loras: LoraShelf | None = None,
 ) -> None:
     """Load the model once and paint every job to its file, with torch's own calls.
 
     `sources` are the files that recipes name; `deterministic` paints as a studio does that is; `calls`, as
-    the infotext of a picture has them, paints as it was painted.
+    the infotext of a picture has them, paints as it was painted; `loras` is where LoRAs are found.
     """
     from pipelines.calls import Call, Calls, buckets_of, calls_in_words, decode, engine_of, fit_buckets
     from pipelines.denoising import Rows
@@ -124,15 +142,17 @@ def paint_all(
     from pipelines.timeline import TimelineWriter
     from studio.provenance import save_png
 
-    open_source = open_among(sources)
+    open_source, shelf = open_among(sources), loras or LoraShelf((), find_model(str(folder)))
     for path, recipe in jobs:
         for key in recipe.files:
             open_source(key)  # what is missing is said before the model is loaded
+        shelf.check(recipe)
         prepare_folder(path.parent)
     if timeline is not None:
         prepare_folder(timeline)
     with _progress(len(jobs)) as progress:
         model: StableDiffusion = load_model(find_model(str(folder)))
+        model.adapters.shelf = shelf
         buckets = buckets_of(model, calls)
         if deterministic and model.device.type != "cpu":
             buckets = fit_buckets(model, deterministic=True)

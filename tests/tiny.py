@@ -121,20 +121,32 @@ def build_tiny_sdxl(folder: Path, *, in_channels: int = 4) -> Path:
 
 def add_companion(folder: Path, *, rank: int = 4) -> Path:
     """Give a model few-step weights of small random numbers, for every layer of its U-Net."""
-    loaded: Any = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
-    generator = torch.Generator().manual_seed(1)
-    tensors: dict[str, torch.Tensor] = {}
-    for name, module in loaded.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            out, *kernel = module.weight.shape
-            down, up = (rank, *kernel), (out, rank, *([1, 1] if len(kernel) == 3 else []))
-            for letter, shape in (("A", down), ("B", up)):
-                tensors[f"unet.{name}.lora_{letter}.weight"] = 0.1 * torch.randn(shape, generator=generator)
     (folder / "lcm").mkdir()
+    tensors = {
+        f"unet.{layer}.lora_{letter}.weight": matrix
+        for layer, matrices in random_updates(folder, rank=rank, seed=1).items()
+        for letter, matrix in zip("AB", matrices, strict=True)
+    }
     save_file(tensors, folder / "lcm" / "pytorch_lora_weights.safetensors")
     companion = {"lora": "lcm/pytorch_lora_weights.safetensors", "num_inference_steps": 4}
     (folder / "atelier.json").write_text(json.dumps({"companion": companion}))
     return folder
+
+
+def random_updates(
+    folder: Path, *, rank: int, seed: int, size: float = 0.1
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Draw a low-rank update for every layer of a model's U-Net: (r, in, ...) and (out, r, ...) by name."""
+    loaded: Any = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
+    generator = torch.Generator().manual_seed(seed)
+    updates: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for name, module in loaded.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            out, *kernel = module.weight.shape
+            shapes = (rank, *kernel), (out, rank, *([1, 1] if len(kernel) == 3 else []))
+            down, up = (size * torch.randn(shape, generator=generator) for shape in shapes)
+            updates[name] = down, up
+    return updates
 
 
 def add_classifier(folder: Path) -> Path:

@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 
 const BEGIN = [["guidance_scale", "2, 3.5, 5"], ["seed", "1, 2, 3"]];
 const HINTS = {
-  weight: "0, 50, 100", guidance_scale: "2, 3.5, 5", seed: "1, 2, 3", num_inference_steps: "8, 16, 32",
+  weight: "0, 50, 100", lora: "-1, 0, 1", guidance_scale: "2, 3.5, 5", seed: "1, 2, 3", num_inference_steps: "8, 16, 32",
   sampler: "Euler, DDIM", prompt: "river, harbour, sea",
 };
 
@@ -21,12 +21,13 @@ export class Axes {
     this.root = el("div.axes", {}, ...this.sides.map(({ name, kind, values }) => el("div.axis", {}, el("span", {}, name), kind, values)));
   }
 
-  // The weights that can be varied are those of the styles in the mix.
+  // The weights that can be varied are those of the styles and the LoRAs in the mix.
   offer() {
     for (const one of this.sides) {
       const before = one.kind.value || one.begin;
-      const options = this.kinds.flatMap(({ kind, name }) => kind === "weight"
-        ? this.mix.styles.map((style) => [`weight:${style.name}`, `Weight of ${style.name}`])
+      const inMix = { weight: this.mix.styles, lora: this.mix.loras.told };
+      const options = this.kinds.flatMap(({ kind, name }) => inMix[kind]
+        ? inMix[kind].map((one) => [`${kind}:${one.name}`, `Weight of ${one.name}`])
         : [[kind, name]]);
       one.kind.replaceChildren(...options.map(([value, name]) => el("option", { value, selected: value === before }, name)));
     }

@@ -2,6 +2,7 @@
 
 import { button, el, icon } from "./dom.js";
 import { say } from "./desk.js";
+import { knob } from "./knob.js";
 import { sendPicture } from "./restyle.js";
 
 const STRENGTH = 0.4;
@@ -114,18 +115,4 @@ export class Steer {
     this.way.setAttribute("aria-pressed", String(strength > 0));
     onChange();
   }
-}
-
-// A slider and its number.
-function knob({ max, value, label, onInput }) {
-  const slider = el("input.portion-weight", { type: "range", min: 0, max, step: max / 20, value, "aria-label": label });
-  const number = el("output.portion-share");
-  const show = () => { number.textContent = String(Number(slider.valueAsNumber.toFixed(2))); };
-  slider.addEventListener("input", () => {
-    show();
-    onInput(slider.valueAsNumber);
-  });
-  slider.addEventListener("set", show);
-  show();
-  return [slider, number];
 }

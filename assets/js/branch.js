@@ -89,9 +89,10 @@ export class Branching {
   #mixed() {
     if (!this.styles) return;
     const { styles } = this.mix;
+    const names = [...styles, ...this.mix.loras.told].map(({ name }) => name);
     this.styles.toggleAttribute("data-many", styles.length > 1);
     this.styles.toggleAttribute("data-any", styles.length > 0);
-    this.stylesNow.textContent = styles.length ? styles.map(({ name }) => name).join(", ") : "none";
+    this.stylesNow.textContent = names.length ? names.join(", ") : "none";
     this.moved();
   }
 
@@ -188,7 +189,7 @@ export class Branching {
   async paint() {
     if (this.source || this.go.disabled) return;
     const asked = Object.fromEntries(Object.entries(this.fields).map(([name, field]) => [name, field.value]));
-    if (this.#isRemixed) asked.mix = this.mix.styles.length ? this.mix.told : null;
+    if (this.#isRemixed) asked.mix = this.mix.isEmpty ? null : this.mix.told;
     if (this.only.isOn) asked.mask = this.only.told;
     this.go.disabled = true;
     const answer = await this.server.branch({ artwork: this.told.artwork, step: this.step, ...asked });

@@ -101,6 +101,7 @@ class Gallery {
     const facts = el("dl");
     const rows = [
       ["Styles", recipe.mix ? recipe.mix.styles.map(({ name }) => name).join(" + ") : ""],
+      ["LoRAs", (recipe.mix?.loras ?? []).map(({ name, weight }) => `${name} ${weight}`).join(", ")],
       ["Negative prompt", recipe.negative_prompt],
       ["Seed", recipe.seed],
       ["Sampler", recipe.sampler],

@@ -4,6 +4,7 @@ import { button, el, icon } from "./dom.js";
 import { hear, say, tell } from "./desk.js";
 import { Follow, Steer } from "./beside.js";
 import { INKS } from "./inks.js";
+import { Loras } from "./loras.js";
 
 // What each way does, in an artist's words; its name in the literature is the tooltip.
 const METHODS = [
@@ -19,7 +20,8 @@ const EVEN = 50;
 export class Mix {
   // `onChange` hears of every change that an artist makes or a preset brings. One that is `alone` is not the mix of
   // the desk: nobody draws when and where its styles paint.
-  constructor({ palette, most, mostFollowed, mostSteer, steers }, onChange, { alone = false } = {}) {
+  constructor(told, onChange, { alone = false } = {}) {
+    const { palette, most, mostFollowed, mostSteer, steers } = told;
     this.swatches = palette;
     this.most = most;
     this.onChange = onChange;
@@ -28,6 +30,7 @@ export class Mix {
     this.alone = alone;
     this.follow = new Follow(mostFollowed, () => this.onChange());
     this.steer = new Steer(steers, mostSteer, () => this.onChange());
+    this.loras = new Loras(told, () => this.onChange(), { alone });
     this.#build();
     if (!alone) this.#hearOfPanels();
     this.#draw();
@@ -51,12 +54,16 @@ export class Mix {
 
   // What a recipe says of the mix.
   get told() {
-    return whole(this.method, this.styles, this.follow.told, this.steer.told);
+    return whole(this.method, this.styles, this.follow.told, this.steer.told, this.loras.told);
+  }
+
+  get isEmpty() {
+    return [this.styles, this.follow.told, this.loras.told].every((parts) => parts.length === 0);
   }
 
   // Another mix in the same words, so that two can be compared.
   alike(mix) {
-    return whole(mix.method, mix.styles, mix.references, mix.steer?.strength);
+    return whole(mix.method, mix.styles, mix.references, mix.steer?.strength, mix.loras);
   }
 
   load(mix) {
@@ -66,6 +73,7 @@ export class Mix {
     this.picked = this.styles[0]?.name;
     this.follow.load(mix.references ?? []);
     this.steer.load(mix.steer?.strength ?? mix.steer ?? 0);
+    this.loras.load(mix.loras ?? []);
     this.#draw();
     this.onChange();
   }
@@ -119,7 +127,7 @@ export class Mix {
       type: "button", title, "data-method": method, onclick: () => this.#mixBy(method),
     }, icon(look), el("strong", {}, name), el("span", {}, words)));
     this.methods = el("section.mixing-ways", {},
-      el("div.ways", { role: "group", "aria-label": "Way of mixing" }, ...this.ways), this.follow.root, this.steer.root);
+      el("div.ways", { role: "group", "aria-label": "Way of mixing" }, ...this.ways), this.follow.root, this.steer.root, this.loras.root);
   }
 
   // A style in the artist's own words: a name for the mix, and what is put after the prompt.
@@ -203,10 +211,11 @@ export class Mix {
   }
 }
 
-function whole(method, styles, references, steer) {
+function whole(method, styles, references, steer, loras) {
   const mix = { method, styles: styles.map(told) };
   if (references?.length) mix.references = references.map(({ image, strength }) => ({ image, strength }));
   if (steer) mix.steer = steer;
+  if (loras?.length) mix.loras = loras.map(({ name, sha256, weight }) => ({ name, sha256, weight }));
   return mix;
 }
 

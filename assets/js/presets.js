@@ -39,10 +39,11 @@ export class Presets {
   }
 
   #chip({ id, name, mix, artwork }) {
+    const { loras = [] } = mix;
     const look = artwork
       ? el("img", { src: `/artworks/${artwork}.png`, alt: "", loading: "lazy" })
-      : el("i", { "aria-hidden": "true" }, String(mix.styles.length));
-    const words = mix.styles.map((style) => style.name).join(" + ");
+      : el("i", { "aria-hidden": "true" }, String(mix.styles.length + loras.length));
+    const words = [...mix.styles, ...loras].map((one) => one.name).join(" + ");
     return el("div.preset", {},
       el("button.preset-load", { type: "button", title: words, onclick: () => this.load(mix) }, look, el("span", {}, name)),
       button(`Delete ${name}`, "close", async () => {

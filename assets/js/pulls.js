@@ -4,6 +4,8 @@ import { el } from "./dom.js";
 import { INKS } from "./inks.js";
 import { decidedBy } from "./lineage.js";
 
+// As pipelines/styles.py calls it.
+const STEERING = "steering";
 const WAYS = { conditioning: "words blended", slerp: "words turned", prediction: "strokes blended" };
 
 export class Pulls {
@@ -18,42 +20,46 @@ export class Pulls {
 
   // Shows the mix of a timeline as `GET /timelines/{id}` tells it; nothing for a picture without one.
   show(told) {
-    const mix = told?.count && told.recipe.mix?.styles.length ? told.recipe.mix : null;
+    const mix = told?.count ? told.recipe.mix : null;
     this.root.hidden = !mix;
     this.rows = [];
     if (!mix) return;
     const { steps, count } = told;
-    const known = steps.some((step) => step.contributions);
-    this.rows = mix.styles.map(({ name, weight }, index) => ({
-      name,
-      weight,
-      ink: INKS[index % INKS.length],
-      values: known ? steps.map((step) => step.contributions?.[name] ?? 0) : sharesOf(name, told.recipe, count),
-    })).filter(({ weight }) => weight !== 0);
-    this.highest = Math.max(1e-9, ...this.rows.flatMap(({ values }) => values));
-    this.isShare = !known;
     this.count = count;
-    for (const row of this.rows) this.#build(row, known);
+    const isPulled = (name) => steps.some((step) => step.contributions?.[name] !== undefined);
+    const pulls = (name) => steps.map((step) => step.contributions?.[name] ?? 0);
+    const areKnown = mix.styles.some(({ name }) => isPulled(name));
+    this.rows = mix.styles.filter(({ weight }) => weight !== 0).map(({ name }, index) => ({
+      name,
+      ink: INKS[index % INKS.length],
+      isShare: !areKnown,
+      values: areKnown ? pulls(name) : sharesOf(name, told.recipe, count),
+    }));
+    if (isPulled(STEERING)) this.rows.push({ name: STEERING, ink: "var(--paper-dim)", isShare: false, values: pulls(STEERING) });
+    for (const row of this.rows) {
+      row.highest = Math.max(1e-9, ...this.rows.filter(({ isShare }) => isShare === row.isShare).flatMap(({ values }) => values));
+      this.#build(row);
+    }
     this.root.replaceChildren(
-      el("h3", {}, `The mix, ${WAYS[mix.method]}`),
+      el("h3", {}, mix.styles.length ? `The mix, ${WAYS[mix.method]}` : "The mix"),
       ...this.rows.map(({ node }) => node),
-      el("p.pulls-words", {}, known ? "How hard each style pulls at every step. Touch one to see where." : "How much of each style is asked for at every step.",
-        beside(mix)));
+      el("p.pulls-words", {}, [wordsOf(this.rows), beside(mix)].filter(Boolean).join(" ")));
     this.#draw();
     this.#mark();
   }
 
   move(stop) {
     this.stop = stop;
-    for (const { values, number, mark } of this.rows) {
+    for (const { values, isShare, number, mark } of this.rows) {
       const value = values[stop];
-      number.textContent = value === undefined ? "" : this.isShare ? `${Math.round(100 * value)} %` : value.toPrecision(2);
+      number.textContent = value === undefined ? "" : isShare ? `${Math.round(100 * value)} %` : value.toPrecision(2);
       mark.hidden = value === undefined;
       mark.style.left = `${(100 * (stop + 0.5)) / this.count}%`;
     }
   }
 
-  #build(row, known) {
+  #build(row) {
+    const known = !row.isShare;
     row.canvas = el("canvas.pull-line", { role: "img", "aria-label": `${row.name} over ${row.values.length} steps` });
     row.number = el("span.pull-number");
     row.mark = el("i.pull-mark", { "aria-hidden": "true" });
@@ -70,7 +76,7 @@ export class Pulls {
   }
 
   #draw() {
-    for (const { canvas, values, ink } of this.rows) {
+    for (const { canvas, values, highest } of this.rows) {
       const [width, height] = [canvas.clientWidth, canvas.clientHeight];
       if (width === 0) return;
       canvas.width = Math.round(width * devicePixelRatio);
@@ -80,29 +86,42 @@ export class Pulls {
       const line = new Path2D();
       values.forEach((value, step) => {
         const x = ((step + 0.5) / this.count) * width;
-        const y = height - 1 - (value / this.highest) * (height - 3);
+        const y = height - 1 - (value / highest) * (height - 3);
         if (step === 0) line.moveTo(x, y);
         else line.lineTo(x, y);
       });
-      context.strokeStyle = ink;
+      const colour = getComputedStyle(canvas).color;
+      context.strokeStyle = colour;
       context.lineWidth = 1.6;
       context.lineJoin = "round";
       context.stroke(line);
       line.lineTo(((values.length - 0.5) / this.count) * width, height);
       line.lineTo((0.5 / this.count) * width, height);
       context.globalAlpha = 0.16;
-      context.fillStyle = ink;
+      context.fillStyle = colour;
       context.fill(line);
     }
   }
 }
 
+// What the lines are.
+function wordsOf(rows) {
+  const [shares, pulls] = [true, false].map((isShare) => rows.filter((row) => row.isShare === isShare));
+  const parts = [];
+  if (shares.length) parts.push("How much of each style is asked for at every step.");
+  if (pulls.length === 1) parts.push(`How hard ${pulls[0].name} ${pulls[0].name === STEERING ? "pushes" : "pulls"} at every step: touch it to see where.`);
+  else if (pulls.length) parts.push("How hard each pulls at every step. Touch one to see where.");
+  return parts.join(" ");
+}
+
 // What else had a hand in it, in a sentence.
-function beside({ references = [], steer = null }) {
+function beside({ references = [], steer = null, loras = [] }) {
   const parts = [];
   if (references.length) parts.push(references.length === 1 ? "a picture was followed" : `${references.length} pictures were followed`);
-  if (steer?.strength) parts.push(`a classifier steered, strength ${steer.strength}`);
-  return parts.length ? ` Beside it, ${parts.join(" and ")}.` : "";
+  if (steer?.strength) parts.push(`a classifier steered with strength ${steer.strength}`);
+  const added = loras.filter(({ weight }) => weight !== 0).map(({ name, weight }) => `${name} (${weight})`);
+  if (added.length) parts.push(`${added.join(", ")} ${added.length === 1 ? "was" : "were"} added to the model`);
+  return parts.length ? `Beside it, ${parts.join(" and ")}.` : "";
 }
 
 // What was asked of a style at each step, as pipelines/style_blending.py shares it; before a branch left, that was

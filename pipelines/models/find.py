@@ -36,7 +36,7 @@ _FAMILIES: Mapping[str, Family] = {
     "StableDiffusionXLImg2ImgPipeline": "sdxl",
     "StableDiffusionXLInpaintPipeline": "sdxl",
 }
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _JSON_OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
@@ -62,7 +62,7 @@ class Defaults(BaseModel):
 class Companion(BaseModel):
     """Few-step weights beside the model's own: a LoRA of its U-Net, and the settings it was made for.
 
-    `lora` is a safetensors file in the folder, with diffusers' names; its update is B·A at scale 1.
+    `lora` is a safetensors file in the folder, such as diffusers or PEFT write.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -236,7 +236,7 @@ def read_model_folder(path: Path) -> ModelFolder:
         BadInput: with the reason it cannot be used.
     """
     if path.is_file():
-        kind = "a pickle, which can run any program" if path.suffix in _PICKLES else "a single file"
+        kind = "a pickle, which can run any program" if path.suffix in PICKLES else "a single file"
         raise BadInput(
             f"{path} is {kind}; Atelier reads Stable Diffusion folders with safetensors weights. "
             "Convert it with diffusers' convert_original_stable_diffusion_to_diffusers.py.",
@@ -244,7 +244,7 @@ def read_model_folder(path: Path) -> ModelFolder:
         )
     index = _read_json(path / "model_index.json")
     family = _family(path.name, index)
-    parts = [_weights(path, part, stem) for part, stem in _WEIGHTS[family].items()]
+    parts = [weight_files(path, part, stem) for part, stem in _WEIGHTS[family].items()]
     files = [file for _, shards in parts for file in shards]
     variants = {variant for variant, _ in parts}
     if len(variants) > 1:
@@ -329,8 +329,12 @@ def _read_json(file: Path) -> dict[str, JsonValue]:
         raise BadInput(f"{file} is damaged: it is not a JSON object.", "model") from None
 
 
-def _weights(path: Path, part: str, stem: str) -> tuple[str, list[Path]]:
-    """Return the variant of one part, full precision before others, and its safetensors files."""
+def weight_files(path: Path, part: str, stem: str) -> tuple[str, list[Path]]:
+    """Return the variant of one part, full precision before others, and its safetensors files.
+
+    Raises:
+        BadInput: there are none, or they are pickles.
+    """
     shards: dict[str, list[Path]] = {}
     for file in sorted((path / part).glob(f"{stem}*.safetensors")):
         name = re.fullmatch(rf"{stem}(?:\.(.+?))?(?:-\d+-of-\d+)?\.safetensors", file.name)
@@ -338,7 +342,7 @@ def _weights(path: Path, part: str, stem: str) -> tuple[str, list[Path]]:
             shards.setdefault(name[1] or "", []).append(file)
     if shards:
         return min(shards.items(), key=lambda item: len(item[0]))
-    pickles = [file for file in sorted((path / part).glob("*")) if file.suffix in _PICKLES]
+    pickles = [file for file in sorted((path / part).glob("*")) if file.suffix in PICKLES]
     if pickles:
         raise BadInput(
             f"{path.name} holds its weights as a pickle ({part}/{pickles[0].name}), and a pickle can run any "

@@ -54,7 +54,7 @@ class OpenVINO:
         """
         self._core: Any = _openvino().Core()
         folder = _folder(model.folder.revision, cache or cache_dir("openvino"))
-        self._files = {adapter: folder / f"unet{adapter}.xml" for adapter in model.adapters}
+        self._files = {adapter: folder / f"unet{adapter}.xml" for adapter in model.adapters.names}
         for file in self._files.values():
             file.stat()
         self._settings = {
@@ -147,7 +147,7 @@ def convert(path: Path, cache: Path) -> None:
     whole = cache / f"{target.name}.new"
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir(parents=True)
-    for adapter in model.adapters:
+    for adapter in model.adapters.names:
         embeds = model.encode_prompt([""] * 2).embeds
         side = 2 * model.latent_multiple
         example = (torch.zeros(2, model.network_channels, side, side), torch.zeros(2), embeds)

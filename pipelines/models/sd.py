@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from pipelines.conditioning import Conditioning
 from pipelines.denoising import Rows
-from pipelines.models.find import Companion, ModelFolder
-from pipelines.models.lora import merge_lora
+from pipelines.models.adapters import Adapters
+from pipelines.models.find import ModelFolder
 from pipelines.models.place import Placement
 from pipelines.models.remembering import remembered
-from pipelines.shared_attention import SharedAttention, share_attention
 from pipelines.style_classifier import StyleClassifier, load_style_classifier
 
 if TYPE_CHECKING:
     from pipelines.models.cuda_graphs import CudaGraphs
     from pipelines.models.openvino_cpu import OpenVINO
+
+# How many networks with LoRAs are kept for the next picture with the same ones.
+_KEPT_ON_CPU = 2
+_KEPT_ON_ACCELERATOR = 4
 
 
 class StableDiffusion:
@@ -40,10 +42,9 @@ class StableDiffusion:
         self.folder = folder
         self.device = placement.device
         self.dtype = placement.dtype
-        self._unets = {"": self._load(UNet2DConditionModel, "unet", placement.dtype)}
-        if folder.companion is not None:
-            self._unets["lcm"] = self._load_companion(folder.companion)
-        self._sharing: dict[str, tuple[Any, SharedAttention]] = {}
+        unet = self._load(UNet2DConditionModel, "unet", placement.dtype)
+        on_cpu = placement.device.type == "cpu"
+        self.adapters = Adapters(folder, unet, kept=_KEPT_ON_CPU if on_cpu else _KEPT_ON_ACCELERATOR)
         self.style_classifier: StyleClassifier | None = None
         if folder.classifier is not None:
             file = folder.path / folder.classifier.weights
@@ -56,13 +57,12 @@ class StableDiffusion:
         tokenizer: Any = CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer")
         self._tokenizer = tokenizer
         self.latent_channels: int = self._vae.config.latent_channels
-        self.network_channels: int = self._unets[""].config.in_channels
+        self.network_channels: int = unet.config.in_channels
         # Of the inpainting kind: it sees the mask and the picture with its hole beside x_t.
         self.sees_mask: bool = self.network_channels == 2 * self.latent_channels + 1
         self.vae_scale_factor: int = 2 ** (len(self._vae.config.block_out_channels) - 1)
         # Latents whose sides are multiples of it halve evenly all the way down the U-Net.
-        self.latent_multiple: int = 2 ** (len(self._unets[""].config.block_out_channels) - 1)
-        self.adapters = tuple(self._unets)
+        self.latent_multiple: int = 2 ** (len(unet.config.block_out_channels) - 1)
         # Other engines for the same network, where there are any.
         self.openvino: OpenVINO | None = None
         self.compiled: CudaGraphs | None = None
@@ -86,11 +86,6 @@ class StableDiffusion:
         # The order in which convolutions on CUDA read their weights; elsewhere it gains nothing.
         layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format
         return loaded.to(self.device).to(memory_format=layout).eval().requires_grad_(False)
-
-    def _load_companion(self, companion: Companion) -> Any:
-        unet = self._load(UNet2DConditionModel, "unet", torch.float32)
-        merge_lora(unet, load_file(self.folder.path / companion.lora, device=str(self.device)))
-        return nn.Module.to(unet, self.dtype)  # its own `to` warns, of nothing
 
     @remembered
     @torch.inference_mode()
@@ -133,9 +128,7 @@ class StableDiffusion:
 
     def unet_on_same_weights(self, adapter: str = "") -> Any:
         """Return a second U-Net on the same weights: it takes no memory, and its modules may be changed."""
-        unet = self._unets[adapter]
-        weights = (*unet.parameters(), *unet.buffers())
-        return copy.deepcopy(unet, {id(weight): weight for weight in weights})
+        return self.adapters[adapter].on_same_weights()
 
     @torch.inference_mode()
     def predict(self, rows: Rows) -> Tensor:
@@ -157,12 +150,10 @@ class StableDiffusion:
 
     def _unet(self, rows: Rows) -> Any:
         """Find the network that answers: where attention is shared, a second one on the same weights."""
+        adapter = self.adapters[rows.adapter]
         if not rows.shared:
-            return self._unets[rows.adapter]
-        if rows.adapter not in self._sharing:
-            unet = self.unet_on_same_weights(rows.adapter)
-            self._sharing[rows.adapter] = unet, share_attention(unet)
-        unet, attention = self._sharing[rows.adapter]
+            return adapter.unet
+        unet, attention = adapter.sharing
         attention.shared = rows.shared
         return unet
 

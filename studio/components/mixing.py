@@ -11,13 +11,14 @@ from pipelines.palette import make_mix, palette, read_sheet
 from pipelines.recipe import BadInput, Recipe
 from pipelines.series import KINDS, Axis, Cell, grid, read_axis, strip, triangle
 from pipelines.sources import Source, make_source
-from pipelines.styles import MAX_REFERENCES, MAX_STEER, MAX_STYLES, Mix
+from pipelines.styles import MAX_LORA_WEIGHT, MAX_LORAS, MAX_REFERENCES, MAX_STEER, MAX_STYLES, Mix
 from studio.components.identity import artist_of, named_artist_of
 from studio.components.script import Message, ServerFunction, scripted
 from studio.tabs.prompt_to_image import recipe_for, recipes_from
 
 if TYPE_CHECKING:
     from pipelines.models.find import ModelFolder
+    from pipelines.models.lora_files import LoraShelf
     from studio.presets import Preset
     from studio.studio import Studio
 
@@ -67,6 +68,8 @@ def mixable(folder: ModelFolder) -> Message:
         "most": MAX_STYLES,
         "mostFollowed": MAX_REFERENCES,
         "mostSteer": MAX_STEER,
+        "mostLoras": MAX_LORAS,
+        "mostLora": MAX_LORA_WEIGHT,
         "steers": list(folder.classifier.styles) if folder.classifier is not None else [],
     }
 
@@ -90,21 +93,23 @@ def beginnings() -> list[Message]:
     ]
 
 
-def mix_from(message: object) -> Mix:
+def mix_from(message: object, loras: LoraShelf) -> Mix:
     """Read the mix that the desk or a program sends.
 
     It is `{"method", "styles": [{"name", "weight", …}]}`, and where she wants them `"references": [{"image",
-    "strength"}]` and the strength of `"steer"`.
+    "strength"}]`, the strength of `"steer"` and `"loras": [{"name", "weight"}]`, of which one that was kept
+    before has its `"sha256"` too.
 
     Raises:
         BadInput: with the sentence for the artist.
     """
     fields = message if isinstance(message, Mapping) else {}
     chosen, references = _listed(fields.get("styles")), _listed(fields.get("references"))
-    if not chosen and not references:
+    added = loras.chosen(_listed(fields.get("loras")))
+    if not chosen and not references and not added:
         raise BadInput("Choose at least one style from the palette.", "mix")
     method = str(fields.get("method", "conditioning"))
-    return make_mix(chosen, method, references=references, steer=fields.get("steer") or 0)
+    return make_mix(chosen, method, references=references, steer=fields.get("steer") or 0, loras=added)
 
 
 def _listed(message: object) -> list[Mapping[str, object]]:
@@ -117,7 +122,7 @@ def _paint(studio: Studio) -> ServerFunction:
         try:
             artist = named_artist_of(studio, request)
             fields = {name: message[name] for name in _FIELDS if name in message}
-            mix, source = mix_from(message.get("mix")), _source(message.get("source"))
+            mix, source = mix_from(message.get("mix"), studio.loras), _source(message.get("source"))
             recipe = recipe_for(studio.folder, **fields, mix=mix, source=source)
             kind, cells = str(message.get("view", "one")), list[Cell]()
             if kind == "one":
@@ -178,7 +183,7 @@ def _keeping(studio: Studio) -> list[ServerFunction]:
             artwork = str(message["artwork"]) if message.get("artwork") else None
             if artwork is not None:
                 studio.gallery.get(artwork, artist.id)
-            mix = mix_from(message.get("mix"))
+            mix = mix_from(message.get("mix"), studio.loras)
             for reference in mix.references:
                 studio.sources.file(reference.image, artist.id)
             studio.presets.save(artist.id, str(message.get("name", "")), mix, artwork)

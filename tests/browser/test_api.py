@@ -12,8 +12,11 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from safetensors.torch import save_file
 
-from tests.browser.house import House
+from pipelines.models.find import EMBEDDED, find_model
+from tests.browser.house import MODEL, House
+from tests.tiny import random_updates
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,24 @@ def test_blend_follows_a_picture(client: Client, tmp_path: Path) -> None:
         client.predict(**plainly, follow=[followed | {"strength": 2}], api_name="/blend")
     with pytest.raises(AppError, match="not a picture"):
         client.predict(**plainly, follow=[{"image": handle_file(tmp_path / "words.png")}], api_name="/blend")
+
+
+def test_blend_adds_a_lora(client: Client, house: House) -> None:
+    down, up = random_updates(find_model(MODEL or EMBEDDED).path, rank=2, seed=5)["conv_in"]
+    tensors = {"unet.conv_in.lora_A.weight": down, "unet.conv_in.lora_B.weight": up}
+    file = house.log.parent / "data" / "loras" / "from a program.safetensors"
+    save_file(tensors, file)
+    plainly: Any = {"styles": {}, "prompt": "a pier", "seed": 3, "num_inference_steps": 2}
+    path, recipe = client.predict(**plainly, loras={"from a program": 1.5}, api_name="/blend")
+    (told,) = recipe["mix"]["loras"]
+    assert (told["name"], told["weight"], len(told["sha256"])) == ("from a program", 1.5, 64)
+    with Image.open(Path(path)) as image:
+        assert "LoRAs: from a program 1.5" in image.info["parameters"]
+    with pytest.raises(AppError, match="from -2 to 2, not 9"):
+        client.predict(**plainly, loras={"from a program": 9}, api_name="/blend")
+    file.unlink()  # other visits to this house find it as it was
+    with pytest.raises(AppError, match="There is no LoRA called from a program in the studio's loras folder"):
+        client.predict(**plainly, loras={"from a program": 1}, api_name="/blend")
 
 
 def test_inpaint_repaints_a_part(client: Client, house: House, tmp_path: Path) -> None:

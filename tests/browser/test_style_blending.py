@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
+from safetensors.torch import save_file
 
+from pipelines.models.find import EMBEDDED, find_model
 from tests.browser.conftest import check
-from tests.browser.house import PATIENCE_MS, ROOT, Visit, open_house, visit
+from tests.browser.house import MODEL, PATIENCE_MS, ROOT, Visit, open_house, visit
+from tests.tiny import random_updates
 
 PROMPT = "river landscape with trees"
 
@@ -52,11 +55,17 @@ def follow_a_picture(page: Page) -> None:
     page.get_by_label("How far the picture is followed").fill("0.3")
 
 
+def steer(page: Page) -> None:
+    desk = page.locator("#mixing")
+    desk.get_by_role("button", name="Steer", exact=True).click()
+    desk.get_by_label("How hard to steer").fill("3")
+
+
 def see_each_pull(artist: Visit) -> None:
-    """On the open timeline, see how hard each style pulls at a step, and where."""
+    """On the open timeline, see how hard each style and steering pull at a step, and where."""
     page = artist.page
     pulls = page.get_by_role("region", name="Mix").get_by_role("button")
-    expect(pulls).to_have_count(3)
+    expect(pulls).to_have_count(4)
     plain = artist.pixels("timeline")
     page.keyboard.press("Home")
     expect(pulls.nth(1)).to_contain_text(re.compile(r"ukiyo-e0\.\d+"))
@@ -65,7 +74,12 @@ def see_each_pull(artist: Visit) -> None:
     expect(page.locator(".heat-words")).to_have_text("Bright where ukiyo-e pulls at this step.")
     page.keyboard.press("End")
     expect(page.locator(".heat-words")).to_have_text("Bright where ukiyo-e pulled most on the whole way.")
-    assert artist.pixels("timeline") != plain
+    heated = artist.pixels("timeline")
+    assert heated != plain
+    expect(pulls.last).to_contain_text(re.compile(r"steering$"))
+    pulls.last.click()
+    expect(page.locator(".heat-words")).to_have_text("Bright where steering pulled most on the whole way.")
+    assert artist.pixels("timeline") not in (plain, heated)
 
 
 def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
@@ -80,6 +94,7 @@ def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
         page.get_by_role("button", name="Blend the strokes").click()
         page.get_by_label("Weight of ukiyo-e").fill("-20")
         follow_a_picture(page)
+        steer(page)
         page.locator(".mixing-paint").click()
         stage = page.locator("#blend-stage")
         timeline = stage.get_by_role("button", name="Open timeline")
@@ -94,14 +109,14 @@ def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
         expect(page.locator(".timeline-prompt")).to_have_text(PROMPT)
         told = page.request.get(timeline_address(artist)).json()
         styles = {style["name"]: style for style in told["recipe"]["mix"]["styles"]}
-        assert styles["ukiyo-e"]["weight"] == -20
-        assert [one["strength"] for one in told["recipe"]["mix"]["references"]] == [0.3]
-        expect(page.locator(".pulls-words")).to_contain_text("Beside it, a picture was followed.")
+        followed = [one["strength"] for one in told["recipe"]["mix"]["references"]]
+        assert (styles["ukiyo-e"]["weight"], followed) == (-20, [0.3])
+        expect(page.locator(".pulls-words")).to_contain_text("Beside it, a picture was followed and")
         curve = styles["baroque"]["curve"]
-        assert (curve[0] > 0.9, curve[-1] < 0.1) == (True, True)
-        assert curve == sorted(curve, reverse=True)
+        assert (curve[0] > 0.9, curve[-1] < 0.1, curve) == (True, True, sorted(curve, reverse=True))
         felt = [set(step["contributions"]) for step in told["steps"]]
-        assert felt == [{*styles}] * 2 + [{"impressionism", "ukiyo-e"}] * 2
+        late = {"impressionism", "ukiyo-e", "steering"}
+        assert felt == [{*styles, "steering"}] * 2 + [late] * 2
 
         see_each_pull(artist)
         check(artist)
@@ -209,3 +224,51 @@ def test_a_region_is_brushed_on_and_the_picture_restyled(artist: Visit) -> None:
     region = base64.b64decode(painted["region"])
     assert min(region[: 32 * 2]) > 0, "the top was brushed over from side to side"
     assert max(region[32 * 16 :]) == 0
+
+
+def test_a_lora_is_added_painted_kept_and_found_again(browser: Browser, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "loras"
+    with open_house(tmp_path) as house, visit(browser, house) as artist:
+        page = enter_desk(artist, steps=3)
+        loras = page.locator("#mixing").get_by_role("group", name="LoRAs")
+        expect(loras).to_contain_text("once their safetensors files lie in")
+        expect(loras.get_by_role("button", name="Add a LoRA")).to_be_hidden()
+
+        updates = random_updates(find_model(MODEL or EMBEDDED).path, rank=2, seed=3, size=0.02)
+        tensors = {
+            f"unet.{layer}.lora_{letter}.weight": matrix
+            for layer, matrices in updates.items()
+            for letter, matrix in zip("AB", matrices, strict=True)
+        }
+        save_file(tensors, folder / "soft charcoal.safetensors")
+        (folder / "old.ckpt").write_bytes(b"pickled")
+        page.get_by_role("tab", name="Gallery").click()
+        page.get_by_role("tab", name="Style blending").click()
+        loras.get_by_role("button", name="Add a LoRA").click()
+        expect(loras).to_contain_text("old.ckpt is a pickle")
+        expect(loras.get_by_role("button", name="old", exact=True)).to_be_disabled()
+        loras.get_by_role("button", name="soft charcoal").click()
+        weight = page.locator("#mixing").get_by_label("Weight of the LoRA soft charcoal")
+        weight.fill("-0.75")
+        expect(loras.get_by_role("status")).to_have_text(re.compile("0.75$"))
+        page.locator(".mixing-paint").click()
+        stage = page.locator("#blend-stage")
+        expect(stage.get_by_role("button", name="Open timeline")).to_be_enabled(timeout=PATIENCE_MS)
+        page.get_by_label("A name for this mix").fill("Charcoal")
+        page.get_by_role("button", name="Keep", exact=True).click()
+        expect(page.locator(".preset img")).to_have_count(1)
+
+        loras.get_by_role("button", name="Take the LoRA soft charcoal out").click()
+        expect(weight).to_be_hidden()
+        page.reload()
+        page.get_by_role("tab", name="Style blending").click()
+        page.get_by_role("button", name="Charcoal", exact=True).click()
+        expect(weight).to_have_value("-0.75")
+        page.get_by_role("button", name="Grid").click()
+        page.get_by_label("Across: what is varied").select_option("Weight of soft charcoal")
+        page.get_by_label("Across: values").fill("0, 1")
+        page.get_by_label("Down: values").fill("7")
+        page.locator(".mixing-paint").click()
+        expect(stage.locator(".stage-status")).to_have_text("2 pictures finished", timeout=PATIENCE_MS)
+        expect(stage.locator(".sheet-seed").first).to_have_text("soft charcoal 0 · seed 7")
+        check(artist)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ import torch
 from PIL import Image
 
 from pipelines.batching import Finished, StepBatcher
-from pipelines.denoising import Rows, predicted_denoised
+from pipelines.denoising import Frame, Rows, predicted_denoised
+from pipelines.heat import style_heat
 from pipelines.models.sd import StableDiffusion
 from pipelines.palette import make_mix
 from pipelines.prompt_to_image import paint, prompt_to_image
@@ -22,6 +24,7 @@ from pipelines.sources import open_among, source_key
 from pipelines.steering import Steering
 from pipelines.style_blending import Shares
 from pipelines.styles import METHODS, Method, MixedStyle
+from pipelines.timeline import TimelineWriter, read_timeline
 from tests.pipelines.test_denoising import recipe_of
 from tests.pipelines.test_style_blending import style
 
@@ -169,6 +172,42 @@ def test_steering_asks_for_no_row_and_is_felt(steered: StableDiffusion) -> None:
     half = len(frames) // 2
     assert torch.equal(frames[0], frames[half])
     assert not torch.equal(frames[half - 1], frames[-1])
+
+
+@pytest.mark.parametrize(("method", "names"), [("prediction", ["ink", "oil"]), ("conditioning", list[str]())])
+def test_steering_is_one_more_contribution_and_is_kept(
+    steered: StableDiffusion, tmp_path: Path, method: Method, names: list[str]
+) -> None:
+    """What is kept of it, times the scale, is what the outputs of two runs differ by where they part."""
+    styles = (style("ink", 1), style("oil", 1))
+    first: list[Frame] = []
+    for steer in (4, 0):
+        recipe = mixed(steered, *styles, steer=steer, method=method)
+        writer = TimelineWriter(tmp_path / str(steer), recipe)
+        frames: list[Frame] = []
+        paint(steered, recipe, frames.append)
+        for frame in frames:
+            writer.add(frame)
+        writer.close()
+        first.append(frames[0])
+        assert list(frames[0].contributions) == [*names, *(["steering"] if steer else [])]
+    difference = (first[0].model_output - first[1].model_output).square().mean(1, keepdim=True).sqrt()
+    assert difference.min() > 0
+    scale = recipe_of(steered).guidance_scale
+    torch.testing.assert_close(scale * first[0].contributions["steering"], difference, rtol=1e-3, atol=1e-5)
+    timeline = read_timeline(tmp_path / "4")
+    heat = style_heat(timeline, "steering")
+    assert heat[0] is not None
+    torch.testing.assert_close(heat[0], difference[0, 0] / scale, rtol=1e-2, atol=1e-4)
+    norms = [step.contributions["steering"] for step in timeline.steps]
+    assert norms[0] == pytest.approx(difference.square().mean().sqrt().item() / scale, rel=1e-3)
+    assert len(set(norms)) == len(norms)
+    (known, *_) = timeline.known(1, torch.device("cpu"))
+    assert list(known.contributions) == [*names, "steering"], "a branch takes it over"
+    with pytest.raises(BadInput, match="is not known"):
+        style_heat(read_timeline(tmp_path / "0"), "steering")
+    with pytest.raises(BadInput, match="cannot be called steering while a classifier steers"):
+        mixed(steered, *styles, style("steering", 1), steer=1)
 
 
 def test_steering_that_cannot_be_gets_a_sentence(tiny: StableDiffusion, steered: StableDiffusion) -> None:

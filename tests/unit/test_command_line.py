@@ -13,10 +13,12 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 import app
 from pipelines.recipe import read_recipe
 from pipelines.timeline import read_timeline
+from tests.tiny import random_updates
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--num-inference-steps", "2", "--width", "64", "--height", "64"]
@@ -159,6 +161,35 @@ def test_blend_keeps_the_mix_and_each_styles_part(tiny_folder: Path, tmp_path: P
     timeline = read_timeline(frames)
     assert timeline.recipe == recipe
     assert all(set(step.contributions) == {"baroque", "no style", "ukiyo-e"} for step in timeline.steps)
+
+
+def test_blend_adds_a_lora_and_replay_needs_its_file(tiny_folder: Path, tmp_path: Path) -> None:
+    loras, first, again = tmp_path / "loras", tmp_path / "first.png", tmp_path / "again.png"
+    loras.mkdir()
+    down, up = random_updates(tiny_folder, rank=2, seed=8)["conv_in"]
+    lora = {"unet.conv_in.lora_A.weight": down, "unet.conv_in.lora_B.weight": up}
+    save_file(lora, loras / "soft ink.safetensors")
+    options = ["--model", tiny_folder, *QUICK]
+    told = ["--lora", "soft ink=-0.5", "--loras", loras]
+    done = atelier("blend", "a cat", *told, *options, "--output", first)
+    assert done.returncode == 0, done.stderr
+    with Image.open(first) as image:
+        recipe = read_recipe(image.info["atelier_recipe"])
+        assert "LoRAs: soft ink -0.5, " in image.info["parameters"]
+        painted = np.asarray(image.convert("RGB"))
+    assert [(lora.name, lora.weight) for lora in recipe.loras] == [("soft ink", -0.5)]
+    replay = ["replay", first, "--model", tiny_folder, "--output", again]
+    done = atelier(*replay)
+    assert done.returncode == 2
+    assert done.stderr.startswith("This picture needs the LoRA soft ink (")
+    assert not again.exists()
+    done = atelier(*replay, "--loras", loras)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.asarray(Image.open(again)), painted)
+    done = atelier("blend", "a cat", "--lora", "oil=1", "--loras", loras, *options, "--output", again)
+    assert done.stderr == f"There is no LoRA called oil in {loras}. Here are: soft ink.\n"
+    done = atelier(*replay, "--loras", tmp_path / "nowhere")
+    assert done.stderr.startswith("There is no folder ")
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_a_companion_of_another_network_is_refused(copy: Path, damage: str) -> N
     elif damage == "layer":
         lora["unet.elsewhere.lora_B.weight"] = up
     save_file(lora, file)
-    with pytest.raises(BadInput, match=r"cannot be loaded.* the update unet\.(conv_in|elsewhere)"):
+    with pytest.raises(BadInput, match=r"cannot be loaded.*(conv_in|elsewhere)"):
         load_model(find_model(str(copy)))
 
 

@@ -69,7 +69,7 @@ def test_a_grid_varies_two_things() -> None:
         (("weight", "1, 2", "symbolism"), "symbolism is not in the mix"),
         (("weight", "1, much", "ukiyo-e"), "The weight of ukiyo-e must be a number, not much."),
         (("guidance_scale", "3, 99"), "Guidance must be a number from 0 to 30, not 99."),
-        (("colour", "red"), "A grid varies weight, guidance_scale, seed,"),
+        (("colour", "red"), "A grid varies weight, lora, guidance_scale,"),
     ],
 )
 def test_what_cannot_be_laid_out_gets_a_sentence(across: tuple[str, ...], sentence: str) -> None:
@@ -83,3 +83,16 @@ def test_strips_and_triangles_ask_for_their_number_of_styles() -> None:
         strip(mixed("baroque", "ukiyo-e", "symbolism"))
     with pytest.raises(BadInput, match="the mix has 1, choose 3"):
         triangle(mixed("baroque"))
+
+
+def test_a_grid_varies_the_weight_of_a_lora_and_draws_seeds_once() -> None:
+    lora = {"name": "ink", "sha256": "a" * 64, "weight": 1}
+    recipe = make_recipe(**GOOD, mix=make_mix([], "conditioning", loras=[lora]))
+    cells = grid(recipe, read_axis("lora", "-1, 0", "ink"), read_axis("seed", "-1, -1"))
+    assert [cell.label.partition(" · ")[0] for cell in cells] == ["ink -1", "ink 0"] * 2
+    assert [[lora.weight for lora in cell.recipe.loras] for cell in cells] == [[-1], [], [-1], []]
+    seeds = [cell.recipe.seed for cell in cells]
+    assert seeds[0] == seeds[1] != seeds[2] == seeds[3]
+    for name, value, sentence in (("oil", "1", "oil is not in the mix"), ("ink", "3", "from -2 to 2, not 3")):
+        with pytest.raises(BadInput, match=sentence):
+            grid(recipe, read_axis("lora", value, name), read_axis("seed", "1"))
