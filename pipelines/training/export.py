@@ -22,6 +22,7 @@ from pipelines.training.sheets import save_sheet
 Model = TypeVar("Model", bound=nn.Module)
 
 MODEL_LIMIT_BYTES = 100_000_000
+"""Of weights; words that were added to the vocabulary take another megabyte."""
 
 SHEET_PROMPTS = (
     "seascape, moonlight, romanticism",
@@ -58,9 +59,9 @@ def assemble_pipeline(
 
 
 def export_model(pipeline: StableDiffusionPipeline, folder: Path) -> int:
-    """Write the pipeline as float16 safetensors in the Stable Diffusion layout; return its size in bytes.
+    """Write the pipeline as float16 safetensors in the Stable Diffusion layout; return its weights' bytes.
 
-    Raises ValueError where the folder would be larger than `MODEL_LIMIT_BYTES`. A file that the export does
+    Raises ValueError where they would be more than `MODEL_LIMIT_BYTES`. A file that the export does
     not make, such as the model card, is left in place.
     """
     half = assemble_pipeline(
@@ -76,7 +77,7 @@ def export_model(pipeline: StableDiffusionPipeline, folder: Path) -> int:
         fields = json.loads(config.read_text())
         fields.pop("_name_or_path", None)
         config.write_text(json.dumps(fields, indent=2) + "\n")
-    size_bytes = sum(path.stat().st_size for path in unfinished.rglob("*") if path.is_file())
+    size_bytes = sum(path.stat().st_size for path in unfinished.rglob("*.safetensors"))
     if size_bytes >= MODEL_LIMIT_BYTES:
         raise ValueError(f"the model takes {size_bytes:,} bytes; at most {MODEL_LIMIT_BYTES:,} are shipped")
     folder.mkdir(parents=True, exist_ok=True)

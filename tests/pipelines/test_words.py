@@ -11,8 +11,15 @@ from transformers import BertConfig, BertModel, BertTokenizer, CLIPTextModel, CL
 
 from pipelines.models.find import EMBEDDED, find_model
 from pipelines.models.load import load_model
-from pipelines.training.architecture import TOY, build_text_encoder, train_tokenizer
+from pipelines.training.architecture import (
+    TOY,
+    build_autoencoder,
+    build_text_encoder,
+    build_unet,
+    train_tokenizer,
+)
 from pipelines.training.captions import Facts
+from pipelines.training.export import assemble_pipeline, export_model
 from pipelines.training.latent_bank import tokenize
 from pipelines.training.wordnet import WordNet
 from pipelines.training.words import add_words, find_words, known_words, read_pairs, write_pairs
@@ -130,6 +137,24 @@ def test_after_further_training_an_added_word_is_read_as_the_known_one_again() -
     assert add_words(*trained, pairs) == ["kitten"]
     assert len(tokenizer) == count, "no second token for the same word"
     assert torch.equal(read(trained, "a kitten"), read(trained, "a cat"))
+
+
+def test_an_export_is_as_large_as_its_weights_whatever_words_were_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["a cat, impressionism"] * 4, TOY)
+    text_encoder = build_text_encoder(TOY, tokenizer)
+    add_words(tokenizer, text_encoder, [("kitten", "cat")])
+    pipeline = assemble_pipeline(build_autoencoder(TOY), text_encoder, tokenizer, build_unet(TOY))
+    folder = tmp_path / "model"
+    size = export_model(pipeline, folder)
+    assert size == sum(file.stat().st_size for file in folder.glob("*/*.safetensors"))
+    monkeypatch.setattr("pipelines.training.export.MODEL_LIMIT_BYTES", size + 1)
+    assert export_model(pipeline, folder) == size, "a vocabulary is no weight"
+    monkeypatch.setattr("pipelines.training.export.MODEL_LIMIT_BYTES", size)
+    with pytest.raises(ValueError, match="are shipped"):
+        export_model(pipeline, folder)
 
 
 def test_the_embedded_model_reads_other_words() -> None:
