@@ -83,9 +83,7 @@ class StableDiffusion:
             variant=self.folder.variant or None,
             local_files_only=True,
         )
-        # The order in which convolutions on CUDA read their weights; elsewhere it gains nothing.
-        layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format
-        return loaded.to(self.device).to(memory_format=layout).eval().requires_grad_(False)
+        return loaded.to(self.device).eval().requires_grad_(False)
 
     @remembered
     @torch.inference_mode()
