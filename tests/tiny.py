@@ -149,10 +149,10 @@ def random_updates(
     return updates
 
 
-def add_classifier(folder: Path) -> Path:
-    """Give a model a random classifier of two styles, ink and oil."""
+def add_classifier(folder: Path, *, channels: int = 4) -> Path:
+    """Give a model a random classifier of two styles, ink and oil, of latents of so many channels."""
     torch.manual_seed(2)
-    classifier = StyleClassifier(("ink", "oil"), 4, (8, 8, 16))
+    classifier = StyleClassifier(("ink", "oil"), channels, (8, 8, 16))
     (folder / "style_classifier").mkdir()
     save_file(classifier.state_dict(), folder / "style_classifier" / "style_classifier.safetensors")
     told = {"weights": "style_classifier/style_classifier.safetensors", "styles": classifier.styles}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from pipelines.training.evaluation.prompts import (
 )
 from pipelines.training.export import assemble_pipeline, export_model
 from pipelines.training.pack import Format, Row, is_validation
+from tests.tiny import add_classifier
 
 HELD_OUT = 12
 """Held-out pictures of the toy pack: enough for two halves and their third neighbours."""
@@ -359,3 +361,20 @@ def test_fillings_are_compared_with_naive_ones(pack: Path, model: Path, tmp_path
     assert figures["Atelier"]["seam"] < figures["latents pasted, no blending"]["seam"]
     assert figures["mean colour"]["feather"] == 1
     assert (output / "sheets" / "filling.png").exists()
+
+
+def test_fillings_are_judged_by_the_model_s_own_classifier(pack: Path, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    arguments = ["evaluate-filling", "--data", str(pack), "--output", str(output), "--judge", "own",
+                 "--pictures", "2", "--steps", "2", "--workers", "1"]  # fmt: skip
+    refused = CliRunner().invoke(train_app, [*arguments, "--model", str(model)])
+    assert refused.exit_code == 2
+    assert "toy has no style classifier beside it" in refused.output
+    judging = add_classifier(shutil.copytree(model, tmp_path / "judging"), channels=TOY.latent_channels)
+    result = CliRunner().invoke(train_app, [*arguments, "--model", str(judging)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert not (output / "judge.safetensors").exists(), "none is trained"
+    figures = json.loads((output / "filling.json").read_text())
+    assert figures["untouched"]["style"] == pytest.approx(0, abs=1e-5)
+    assert 0 < figures["mean colour"]["style"] <= 1
+    assert figures["judge"]["right about"] == 0, "it knows ink and oil only"

@@ -167,6 +167,10 @@ def evaluate_filling(
     judge_batch_size: Annotated[
         int | None, typer.Option(min=1, help="Pictures in each; fewer suit a CPU.")
     ] = None,
+    judge: Annotated[
+        Literal["trained", "own"],
+        typer.Option(help="One that is trained now, or the style classifier beside the model."),
+    ] = "trained",
     steps: Annotated[int | None, typer.Option(min=1, help="The model's own by default.")] = None,
     workers: Workers = CORES,
     limit: Limit = None,
@@ -175,21 +179,26 @@ def evaluate_filling(
     folder = _find(model)
     _check_data(data)
 
+    from pipelines.recipe import BadInput
     from pipelines.training.evaluation.filling import filling_table, measure_filling, write_filling
 
-    results = measure_filling(
-        folder,
-        data,
-        output,
-        pictures=pictures,
-        judge_steps=judge_steps,
-        judge_batch_size=judge_batch_size,
-        steps=steps,
-        size=size,
-        workers=workers,
-        limit=limit,
-        say=lambda line: typer.echo(line, err=True),
-    )
+    try:
+        results = measure_filling(
+            folder,
+            data,
+            output,
+            pictures=pictures,
+            judge_steps=judge_steps,
+            judge_batch_size=judge_batch_size,
+            judged_by_own=judge == "own",
+            steps=steps,
+            size=size,
+            workers=workers,
+            limit=limit,
+            say=lambda line: typer.echo(line, err=True),
+        )
+    except BadInput as error:
+        raise _refused(str(error)) from error
     write_filling(results, output / "filling.json")
     typer.echo(filling_table(results))
     typer.echo(f"written to {output / 'filling.json'}", err=True)

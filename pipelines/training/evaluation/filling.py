@@ -22,14 +22,13 @@ from pipelines.models.find import ModelFolder
 from pipelines.models.load import load_model
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import paint
-from pipelines.recipe import Recipe, make_recipe
+from pipelines.recipe import BadInput, Recipe, make_recipe
 from pipelines.sources import make_source, open_among, source_key
 from pipelines.stitching import feathered, stitch
 from pipelines.training.evaluation.judge import (
     TOY_NETWORK,
     NetworkSize,
     agreement,
-    judge_pictures,
     load_or_train_judge,
     style_probabilities,
 )
@@ -77,6 +76,7 @@ def measure_filling(
     pictures: int = 50,
     judge_steps: int = 3000,
     judge_batch_size: int | None = None,
+    judged_by_own: bool = False,
     steps: int | None = None,
     size: str = "v1",
     workers: int = 1,
@@ -94,6 +94,7 @@ def measure_filling(
         pictures: how many paintings.
         judge_steps: training steps of the judge, unless an earlier run left one trained alike.
         judge_batch_size: pictures in each; as many as in an evaluation of the whole model by default.
+        judged_by_own: let the model's own style classifier judge, at no noise, and train none.
         steps: of the sampler; the model's own by default.
         size: of the judge, "v1" or "toy".
         workers: processes that lay the pack out.
@@ -105,18 +106,28 @@ def measure_filling(
 
     Raises:
         FileNotFoundError: `data` holds no shard.
+        BadInput: the model has no style classifier that could judge.
     """
+    if judged_by_own and folder.classifier is None:
+        raise BadInput(f"{folder.name} has no style classifier beside it: let a judge be trained.", "model")
     device = torch.device(PartialState().device or "cpu")
     prepare_pack(data, output / "pack", workers=workers, limit=limit)
     bank = PictureBank(output / "pack", device, seed=0)
     paintings = _choose(bank, pictures)
-    # Seeded as in an evaluation of the whole model, whose judge this is.
-    torch.manual_seed(0)
-    network = TOY_NETWORK if size == "toy" else NetworkSize()
-    if judge_batch_size is not None:
-        network = replace(network, batch_size=judge_batch_size)
-    judge = load_or_train_judge(bank, output / "judge.safetensors", size=network, steps=judge_steps, say=say)
     model = load_model(folder)
+    if judged_by_own:
+        look = partial(_own_probabilities, model)
+        assert model.style_classifier is not None
+        styles = model.style_classifier.styles
+    else:
+        # Seeded as in an evaluation of the whole model, whose judge this is.
+        torch.manual_seed(0)
+        network = TOY_NETWORK if size == "toy" else NetworkSize()
+        if judge_batch_size is not None:
+            network = replace(network, batch_size=judge_batch_size)
+        file = output / "judge.safetensors"
+        judge = load_or_train_judge(bank, file, size=network, steps=judge_steps, say=say)
+        look, styles = partial(style_probabilities, judge, device=device), judge.styles
     ways: dict[str, list[Tensor]] = {_ORIGINAL: [painting.pixels for painting in paintings]}
     ways |= {_OURS: [], "latents pasted, no blending": [], "mean colour": []}
     for number, painting in enumerate(paintings):
@@ -126,16 +137,24 @@ def measure_filling(
         ways["mean colour"].append(_flat(painting))
         say(f"  {number + 1} of {len(paintings)} filled")
     _save_sheet(output / "sheets" / "filling.png", list(ways.values()))
-    look = partial(style_probabilities, judge, device=device)
     original = look(ways[_ORIGINAL])
     results: dict[str, Figures] = {}
     for way, images in ways.items():
         results[way] = compare(images, paintings) | {
             "style": float((look(images) - original).abs().sum(1).mean() / 2)
         }
-    opinion = judge_pictures(judge, ways[_ORIGINAL], device)
-    results["judge"] = {"right about": agreement(opinion.styles, [one.row.style for one in paintings])}
+    seen = [styles[index] for index in original.argmax(1).tolist()]
+    results["judge"] = {"right about": agreement(seen, [one.row.style for one in paintings])}
     return results
+
+
+@torch.inference_mode()
+def _own_probabilities(model: StableDiffusion, images: list[Tensor]) -> Tensor:
+    """How likely a model's own classifier finds each of its styles in images (h, w, 3): (N, styles)."""
+    assert model.style_classifier is not None
+    latents = (model.encode(to_pixels(Image.fromarray(image.numpy()))) for image in images)
+    logits = [model.style_classifier(one, one.new_zeros(1)) for one in latents]
+    return torch.cat(logits).softmax(1).cpu()
 
 
 def compare(images: list[Tensor], paintings: list[Painting]) -> Figures:
