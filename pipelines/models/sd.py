@@ -24,6 +24,7 @@ from pipelines.style_classifier import StyleClassifier, load_style_classifier
 if TYPE_CHECKING:
     from pipelines.models.cuda_graphs import CudaGraphs
     from pipelines.models.openvino_cpu import OpenVINO
+    from pipelines.models.shelves import Shelves
 
 # How many networks with LoRAs are kept for the next picture with the same ones.
 _KEPT_ON_CPU = 2
@@ -68,6 +69,11 @@ class StableDiffusion:
         # Other engines for the same network, where there are any.
         self.openvino: OpenVINO | None = None
         self.compiled: CudaGraphs | None = None
+
+    def find_on(self, shelves: Shelves) -> None:
+        """Find LoRAs and IP-Adapters on these shelves from now on."""
+        self.adapters.shelf = shelves.loras
+        self.ip_adapters.shelf = shelves.ip_adapters
 
     def _vae_dtypes(self, placement: Placement) -> tuple[torch.dtype, torch.dtype]:
         """Choose the autoencoder's precision for pictures that are kept, and for looks that are not.
