@@ -225,7 +225,7 @@ class Studio:
 
         Raises:
             NotHers: it is not hers.
-            BadInput: it was painted with other weights, a LoRA or IP-Adapter is not here, or the disk is full.
+            BadInput: it was painted with other weights, what it needs is not here, or the disk is full.
         """
         artwork = self.gallery.get(artwork_id, artist_id)
         if artwork.artist_id != artist_id:
