@@ -16,15 +16,15 @@ from pipelines.models.shelf import Header, Shelf, ShelfFile
 from pipelines.recipe import BadInput, Recipe
 from pipelines.styles import IPAdapter
 
+Kind = Literal["whole", "detailed"]
+
 _ENCODER = "CLIPVisionModelWithProjection"
 # The width at which a network reads words tells its family.
 _FAMILIES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
-_WHOLE = (
-    "An image encoder looks at it, and the picture shows what it shows: subject, mood and colours as a whole."
-)
-_DETAILED = (
-    "An image encoder looks at it place by place, and the picture shows what it shows, down to details."
-)
+_NOTES: dict[Kind, str] = {
+    "whole": "Takes over what it shows as a whole: subject, mood, colours.",
+    "detailed": "Takes over what it shows, place by place and down to details.",
+}
 
 
 @dataclass
@@ -85,7 +85,7 @@ class IPAdapterShelf(Shelf):
             path.stem,
             path,
             hashlib.sha256(digests.encode()).hexdigest(),
-            note=_WHOLE if layout.kind == "whole" else _DETAILED,
+            note=_NOTES[layout.kind],
             encoder=encoder,
         )
 
@@ -137,9 +137,6 @@ def weights_of(encoder: Path) -> list[Path]:
             f"has its image encoder in {encoder.name}, but not as model.safetensors: Atelier reads no "
             "pickle, which can run any program when it is opened."
         ) from None
-
-
-Kind = Literal["whole", "detailed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def test_the_page_is_told_what_there_is_and_why_the_rest_cannot_be_used(
     with served(open_studio(start=False)) as url, browser(url, "Berthe") as berthe:
         (known, other) = berthe.get("/ip_adapters").json()["ip_adapters"]
         assert (known["name"], known["refusal"], len(known["sha256"])) == ("looks", "", 64)
-        assert known["note"].startswith("An image encoder looks at it")
+        assert known["note"].startswith("Takes over what it shows as a whole")
         assert (other["name"], other["sha256"]) == ("old", "")
         assert other["refusal"].startswith("old.bin is a pickle, which can run any program")
         adapter.unlink()

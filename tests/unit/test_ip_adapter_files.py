@@ -37,7 +37,7 @@ def test_files_are_found_as_they_come_and_go(shelf: IPAdapterShelf) -> None:
     (found,) = shelf.files()
     assert (found.name, found.path, found.refusal) == ("looks", file, "")
     assert found.encoder == ours / "image_encoder"
-    assert found.note.startswith("An image encoder looks at it, and")
+    assert found.note.startswith("Takes over what it shows as a whole")
     # The encoder decides the picture too, so it is a part of what the adapter is known by.
     weights = ours / "image_encoder" / "model.safetensors"
     save_file({name: 2 * tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
@@ -52,7 +52,7 @@ def test_files_are_found_as_they_come_and_go(shelf: IPAdapterShelf) -> None:
     save_ip_adapter(mine, shelf.model.path, kind="plus")
     (first,) = shelf.usable()
     assert first.path == mine / "looks.safetensors"
-    assert first.note.startswith("An image encoder looks at it place by place")
+    assert first.note.startswith("Takes over what it shows, place by place")
 
 
 def test_folders_are_found_as_they_are_released(shelf: IPAdapterShelf) -> None:
