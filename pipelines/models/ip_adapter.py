@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,7 @@ class IPAdapters:
         self.shelf = IPAdapterShelf((), folder)
         self._unet = unet
         self._loaded: OrderedDict[str, LoadedIPAdapter] = OrderedDict()
+        self._loading = threading.Lock()
         self._encoders: WeakValueDictionary[tuple[str, ...], ImageEncoder] = WeakValueDictionary()
         self._words: OrderedDict[tuple[str, str, bool], Tensor] = OrderedDict()
 
@@ -123,7 +125,8 @@ class IPAdapters:
             BadInput: the picture or the adapter is not here, or damaged.
         """
         content = open_source(image)
-        loaded = self._load(adapter)
+        with self._loading:  # not twice, where a kept run is looked at again meanwhile
+            loaded = self._load(adapter)
         key = adapter.sha256, image, is_guided
         words = self._words.pop(key, None)
         if words is None:

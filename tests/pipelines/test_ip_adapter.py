@@ -18,8 +18,11 @@ from torch import Tensor
 from pipelines.batching import Finished, StepBatcher
 from pipelines.calls import engine_of
 from pipelines.denoising import Rows
+from pipelines.image_attention import Shown
 from pipelines.models.ip_adapter_files import IPAdapterShelf
+from pipelines.models.load import load_model
 from pipelines.models.lora_files import LoraShelf
+from pipelines.models.place import Placement
 from pipelines.models.sd import StableDiffusion
 from pipelines.palette import make_mix
 from pipelines.prompt_to_image import paint, prompt_to_image
@@ -174,8 +177,8 @@ def test_what_is_mixed_sees_the_picture_in_every_style(
     asked = next(prompt_to_image(tiny, two, open_source=OPEN))
     assert isinstance(asked, Rows)
     (shown,) = asked.shared
-    expected = 3 if method == "prediction" else 2
-    assert (len(asked.latents), shown.rows) == (expected, expected)  # pyright: ignore
+    assert isinstance(shown, Shown)
+    assert len(asked.latents) == shown.rows == (3 if method == "prediction" else 2)
     without = tiny.predict(Rows(asked.latents, asked.timestep, asked.prompt_embeds))
     moved = (tiny.predict(asked) - without).abs().amax((1, 2, 3))
     assert moved.min() > 1e-3
@@ -230,6 +233,34 @@ def test_runs_share_a_call_whatever_they_follow_and_how_far(
     for key, recipe in enumerate(recipes):
         torch.testing.assert_close(ends[key], painted(tiny, recipe), rtol=1e-4, atol=1e-4)
     assert engine_of(tiny, recipes[0], "compiled 2") == "eager"
+
+
+def test_a_branch_may_begin_to_follow_a_picture(tiny: StableDiffusion, adapter_folder: Path) -> None:
+    save_ip_adapter(adapter_folder, tiny.folder.path)
+    parent = recipe_of(tiny)
+    mix = following(tiny, through("looks", RED, 0.9)).mix
+    branch = recipe_of(tiny, mix=mix, branch={"parent": parent, "step": 3})
+    frames: dict[str, list[Tensor]] = {"parent": [], "branch": []}
+    ends = [
+        paint(tiny, recipe, lambda frame, name=name: frames[name].append(frame.latents), open_source=OPEN)
+        for name, recipe in (("parent", parent), ("branch", branch))
+    ]
+    same = [torch.equal(one, other) for one, other in zip(*frames.values(), strict=True)]
+    assert same == [True] * 4 + [False] * 2
+    assert (ends[0] - ends[1]).abs().max() > 0.01
+
+
+def test_in_half_precision_it_is_the_same_but_rounded(tiny: StableDiffusion, adapter_folder: Path) -> None:
+    save_ip_adapter(adapter_folder, tiny.folder.path, kind="plus")
+    half = load_model(tiny.folder, Placement(torch.device("cpu"), torch.bfloat16, torch.float32))
+    half.ip_adapters.shelf = tiny.ip_adapters.shelf
+    asked, rounded = (
+        next(prompt_to_image(model, following(tiny, through("looks", RED, 0.7)), open_source=OPEN))
+        for model in (tiny, half)
+    )
+    assert isinstance(asked, Rows)
+    assert isinstance(rounded, Rows)
+    torch.testing.assert_close(half.predict(rounded), tiny.predict(asked), rtol=0, atol=0.1)
 
 
 def test_a_picture_or_an_adapter_that_is_gone_gets_a_sentence(
