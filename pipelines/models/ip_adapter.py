@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
 from pipelines.image_attention import ImagePrompt
@@ -28,6 +29,7 @@ from pipelines.styles import IPAdapter
 # Loaded adapters that are kept for the next picture, and pictures as they read them (0.1 MB at the most).
 _KEPT = 2
 _REMEMBERED = 32
+_CROSS_ATTENTION = "attn2.processor"
 
 
 @dataclass(eq=False)
@@ -64,29 +66,36 @@ class ImageEncoder:
 
 @dataclass(eq=False)
 class LoadedIPAdapter:
-    """An adapter on the device: what makes words of a picture, and each layer's keys and values of those."""
+    """An adapter on the device: what makes words of a picture, and each layer's projections of those.
+
+    `layers` has for each cross-attention the weights that make keys and values, (channels, dim).
+    """
 
     encoder: ImageEncoder
     projection: nn.Module
-    layers: dict[str, tuple[nn.Module, nn.Module]]
+    layers: dict[str, tuple[Tensor, Tensor]]
 
     @staticmethod
     def load(file: Path, encoder: ImageEncoder, unet: Any) -> LoadedIPAdapter:
         """Load one for a U-Net, which is not changed."""
-        tensors: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
-        for name, tensor in load_file(file).items():
-            part, _, rest = name.partition(".")
-            if part in tensors:
-                tensors[part][rest] = tensor
-        projection = unet._convert_ip_adapter_image_proj_to_diffusers(tensors["image_proj"])
-        processors = unet._convert_ip_adapter_attn_to_diffusers([tensors])
-        layers: dict[str, tuple[nn.Module, nn.Module]] = {}
-        for name, processor in processors.items():
-            if hasattr(processor, "to_k_ip"):
-                to_key, to_value = (
-                    part[0].to(unet.device, unet.dtype) for part in (processor.to_k_ip, processor.to_v_ip)
-                )
-                layers[name.removesuffix(".processor")] = to_key, to_value
+        tensors = load_file(file)
+        seen = {
+            name.removeprefix("image_proj."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("image_proj.")
+        }
+        # With low_cpu_mem_usage diffusers would empty the device's cache, which torch forbids while a graph
+        # is recorded, as another thread may be doing.
+        projection = unet._convert_ip_adapter_image_proj_to_diffusers(seen, low_cpu_mem_usage=False)
+        layers: dict[str, tuple[Tensor, Tensor]] = {}
+        attentions = [name for name in unet.attn_processors if name.endswith(_CROSS_ATTENTION)]
+        for place, name in enumerate(attentions):
+            # Files number all attentions, every second of which is a cross-attention.
+            key, value = (
+                tensors[f"ip_adapter.{2 * place + 1}.{part}.weight"].to(unet.device, unet.dtype)
+                for part in ("to_k_ip", "to_v_ip")
+            )
+            layers[name.removesuffix(".processor")] = key, value
         return LoadedIPAdapter(encoder, projection.to(unet.device, unet.dtype), layers)
 
     def words(self, image: Image.Image, dtype: torch.dtype, *, is_guided: bool) -> Tensor:
@@ -96,7 +105,12 @@ class LoadedIPAdapter:
 
     def project(self, words: Tensor) -> ImagePrompt:
         """Make each layer's keys and values, once for all steps: they do not depend on the noise."""
-        return ImagePrompt({name: (key(words), value(words)) for name, (key, value) in self.layers.items()})
+        return ImagePrompt(
+            {
+                name: (functional.linear(words, key), functional.linear(words, value))
+                for name, (key, value) in self.layers.items()
+            }
+        )
 
 
 class IPAdapters:
