@@ -19,7 +19,6 @@ from pipelines.picture_files import BOMB_PIXELS, MAX_BYTES, MAX_PIXELS, read_fil
 from pipelines.recipe import BadInput
 from pipelines.training.cli import train_app
 from studio.to_files import (
-    lora_shelf,
     paint_all,
     png_path,
     prepare_folder,
@@ -28,6 +27,7 @@ from studio.to_files import (
     read_reference,
     read_text,
     recipe_maker,
+    shelves_for,
 )
 
 app = typer.Typer(
@@ -55,6 +55,13 @@ TimelineBudget = Annotated[
 Loras = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="A folder of LoRAs (safetensors), beside loras/ in the data directory."),
+]
+IPAdapters = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="A folder of IP-Adapters with their image encoder, beside ip_adapters/ in the data directory.",
+    ),
 ]
 MaxMegapixels = Annotated[
     float,
@@ -95,11 +102,21 @@ def default(
     max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
     deterministic: Deterministic = False,
     loras: Loras = None,
+    ip_adapters: IPAdapters = None,
 ) -> None:
     """Serve the studio when no command is given."""
     if context.invoked_subcommand is None:
         serve(
-            host, port, data_dir, model, timeline_budget, max_megapixels, max_megabytes, deterministic, loras
+            host,
+            port,
+            data_dir,
+            model,
+            timeline_budget,
+            max_megapixels,
+            max_megabytes,
+            deterministic,
+            loras,
+            ip_adapters,
         )
 
 
@@ -114,6 +131,7 @@ def serve(
     max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
     deterministic: Deterministic = False,
     loras: Loras = None,
+    ip_adapters: IPAdapters = None,
 ) -> None:
     """Open the studio to browsers (the default)."""
     from studio.serve import serve as serve_studio
@@ -130,6 +148,7 @@ def serve(
             max_source_bytes=round(max_megabytes * 10**6),
             deterministic=deterministic,
             loras=loras,
+            ip_adapters=ip_adapters,
         )
     )
 
@@ -194,6 +213,11 @@ def blend(
         list[str] | None,
         typer.Option(metavar="FILE=STRENGTH", help="A picture to follow, from 0 to 1; once for each."),
     ] = None,
+    ip_adapter: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Follow them through this IP-Adapter, not by shared attention."),
+    ] = "",
+    ip_adapters: IPAdapters = None,
     steer: Annotated[
         str, typer.Option(metavar="NUMBER", help="How hard the model's style classifier steers, 0 to 10.")
     ] = "0",
@@ -217,13 +241,20 @@ def blend(
     timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
 ) -> None:
     """Paint one picture in several styles at once."""
-    target, references = png_path(output), [read_reference(given) for given in follow or []]
+    target = png_path(output)
+    if ip_adapter and not follow:
+        raise BadInput("An IP-Adapter needs a picture to look at: give --follow FILE=STRENGTH, too.")
+    references = [read_reference(given, ip_adapter) for given in follow or []]
     shares = [read_share(share) for share in style or []]
     added = [read_share(share, "LoRA") for share in lora or []]
     folder = find_model(model)
-    shelf = lora_shelf(folder, loras)
+    shelves = shelves_for(folder, loras, ip_adapters)
     mix = make_mix(
-        shares, method, references=[told for told, _ in references], steer=steer, loras=shelf.chosen(added)
+        shares,
+        method,
+        references=shelves.ip_adapters.followed_through([told for told, _ in references]),
+        steer=steer,
+        loras=shelves.loras.chosen(added),
     )
     begun = read_beginning(folder, image, strength)
     recipe = recipe_maker(
@@ -238,7 +269,7 @@ def blend(
         source=begun.source,
     )
     files = [*begun.files, *(content for _, content in references)]
-    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline, files, loras=shelf)
+    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline, files, shelves=shelves)
 
 
 @app.command()
@@ -313,6 +344,7 @@ def replay(
         list[Path] | None, typer.Option(help="A file it begins from, its mask too; once for each.")
     ] = None,
     loras: Loras = None,
+    ip_adapters: IPAdapters = None,
 ) -> None:
     """Paint the picture that a PNG describes once more, to the same pixels on the same machine."""
     from studio.provenance import read_png_calls, read_png_recipe
@@ -326,8 +358,8 @@ def replay(
             f"{folder.path} is revision {folder.revision[:8]}: the picture would differ. Give the folder "
             "with the same weights as --model."
         )
-    files, shelf = [read_file(file) for file in image or []], lora_shelf(folder, loras)
-    paint_all(folder.path, [(target, recipe)], None, files, calls=calls, loras=shelf)
+    files, shelves = [read_file(file) for file in image or []], shelves_for(folder, loras, ip_adapters)
+    paint_all(folder.path, [(target, recipe)], None, files, calls=calls, shelves=shelves)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipelines.conditioning import Conditioning
 from pipelines.guidance import Composition, Guidance
+from pipelines.image_attention import Shown
 from pipelines.samplers import Scheduler, Space
 from pipelines.shared_attention import Shared
 from pipelines.styles import STEERING
@@ -38,15 +39,16 @@ class Rows:
 
     Shapes: latents (n, C, h, w) scaled for the network, timestep (n,) on any device, prompt_embeds
     (n, tokens, dim).
-    `adapter` names the weights that answer, empty for the model's own. `shared` says which rows share their
-    self-attention with which. `pooled_embeds` (n, dim) is for networks that read whole prompts too.
+    `adapter` names the weights that answer, empty for the model's own. `shared` says which rows attend to
+    others, and which to pictures beside their prompt. `pooled_embeds` (n, dim) is for networks that read
+    whole prompts too.
     """
 
     latents: Tensor
     timestep: Tensor
     prompt_embeds: Tensor
     adapter: str = ""
-    shared: tuple[Shared, ...] = ()
+    shared: tuple[Shared | Shown, ...] = ()
     pooled_embeds: Tensor | None = None
 
     @property

@@ -14,7 +14,7 @@ from pipelines.denoising import Guiding
 from pipelines.guidance import Composition, Guidance, Voice
 from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import Recipe
-from pipelines.references import References, Referred, references_of
+from pipelines.references import Pictures, Referred, pictures_of
 from pipelines.sources import OpenSource, no_sources
 from pipelines.styles import REGION_SIDE, Method, Mix, MixedStyle, region_bytes, with_fragment
 
@@ -23,7 +23,7 @@ def guidance_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource 
     """Encode a recipe's prompts, one pair for each style that is felt, and the pictures that it follows.
 
     Raises:
-        BadInput: a picture that it follows is gone or damaged.
+        BadInput: a picture that it follows, or the IP-Adapter it is followed through, is gone or damaged.
     """
     plain = _encode(model, recipe, None)
     mix = recipe.mix
@@ -32,8 +32,8 @@ def guidance_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource 
     plain, *own = _sharing_negatives([plain, *(_encode(model, recipe, style) for style in mix.felt)])
     voices = tuple(zip(mix.felt, own, strict=True))
     blend = Blend(mix.method, voices, _regions(model, recipe, mix), plain)
-    references = references_of(model, recipe, open_source)
-    return blend if references is None else Referring(blend, references)
+    pictures = pictures_of(model, recipe, open_source)
+    return blend if pictures is None else Referring(blend, pictures)
 
 
 def shares_of(model: StableDiffusion, recipe: Recipe, mix: Mix) -> Shares:
@@ -144,11 +144,11 @@ class Referring:
     """A mix that also follows pictures."""
 
     blend: Blend
-    references: References
+    pictures: Pictures
 
     def at(self, progress: float) -> Referred:
         """Mix for a moment of the run, from 0 at its first step to 1 at its last."""
-        return Referred(self.blend.at(progress), self.references)
+        return Referred(self.blend.at(progress), self.pictures)
 
 
 def _laid_over(

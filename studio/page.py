@@ -27,6 +27,7 @@ _STYLES = (
     "stage",
     "sketching",
     "blend",
+    "follow",
     "inpaint",
     "masks",
     "film",

@@ -16,6 +16,7 @@ from pipelines.conditioning import Conditioning
 from pipelines.denoising import Rows
 from pipelines.models.adapters import Adapters
 from pipelines.models.find import ModelFolder
+from pipelines.models.ip_adapter import IPAdapters
 from pipelines.models.place import Placement
 from pipelines.models.remembering import remembered
 from pipelines.style_classifier import StyleClassifier, load_style_classifier
@@ -23,6 +24,7 @@ from pipelines.style_classifier import StyleClassifier, load_style_classifier
 if TYPE_CHECKING:
     from pipelines.models.cuda_graphs import CudaGraphs
     from pipelines.models.openvino_cpu import OpenVINO
+    from pipelines.models.shelves import Shelves
 
 # How many networks with LoRAs are kept for the next picture with the same ones.
 _KEPT_ON_CPU = 2
@@ -45,6 +47,7 @@ class StableDiffusion:
         unet = self._load(UNet2DConditionModel, "unet", placement.dtype)
         on_cpu = placement.device.type == "cpu"
         self.adapters = Adapters(folder, unet, kept=_KEPT_ON_CPU if on_cpu else _KEPT_ON_ACCELERATOR)
+        self.ip_adapters = IPAdapters(folder, unet)
         self.style_classifier: StyleClassifier | None = None
         if folder.classifier is not None:
             file = folder.path / folder.classifier.weights
@@ -66,6 +69,11 @@ class StableDiffusion:
         # Other engines for the same network, where there are any.
         self.openvino: OpenVINO | None = None
         self.compiled: CudaGraphs | None = None
+
+    def find_on(self, shelves: Shelves) -> None:
+        """Find LoRAs and IP-Adapters on these shelves from now on."""
+        self.adapters.shelf = shelves.loras
+        self.ip_adapters.shelf = shelves.ip_adapters
 
     def _vae_dtypes(self, placement: Placement) -> tuple[torch.dtype, torch.dtype]:
         """Choose the autoencoder's precision for pictures that are kept, and for looks that are not.
@@ -135,7 +143,8 @@ class StableDiffusion:
         Returns:
             Its raw output, of the same shape, in float32.
         """
-        return self._unet(rows)(**self.unet_arguments(rows), return_dict=False)[0].float()
+        unet = self.adapters[rows.adapter].answering(rows.shared)
+        return unet(**self.unet_arguments(rows), return_dict=False)[0].float()
 
     def unet_arguments(self, rows: Rows) -> dict[str, Any]:
         """Return what the U-Net is called with, by name: tensors on the device, or dictionaries of them."""
@@ -145,15 +154,6 @@ class StableDiffusion:
             "timestep": rows.timestep.to(self.device, torch.float32, non_blocking=True),
             "encoder_hidden_states": rows.prompt_embeds.to(self.dtype),
         }
-
-    def _unet(self, rows: Rows) -> Any:
-        """Find the network that answers: where attention is shared, a second one on the same weights."""
-        adapter = self.adapters[rows.adapter]
-        if not rows.shared:
-            return adapter.unet
-        unet, attention = adapter.sharing
-        attention.shared = rows.shared
-        return unet
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 
 import app
 from pipelines.recipe import read_recipe
+from pipelines.sources import source_key
 from pipelines.timeline import read_timeline
-from tests.tiny import random_updates
+from tests.tiny import random_updates, save_ip_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--num-inference-steps", "2", "--width", "64", "--height", "64"]
@@ -190,6 +191,38 @@ def test_blend_adds_a_lora_and_replay_needs_its_file(tiny_folder: Path, tmp_path
     assert done.stderr == f"There is no LoRA called oil in {loras}. Here are: soft ink.\n"
     done = atelier(*replay, "--loras", tmp_path / "nowhere")
     assert done.stderr.startswith("There is no folder ")
+
+
+def test_blend_follows_a_picture_through_an_ip_adapter(tiny_folder: Path, tmp_path: Path) -> None:
+    adapters, photo = tmp_path / "adapters", tmp_path / "a=b.png"
+    first, again = tmp_path / "first.png", tmp_path / "again.png"
+    adapters.mkdir()
+    save_ip_adapter(adapters, tiny_folder, name="soft look")
+    Image.radial_gradient("L").save(photo)
+    options = ["--follow", f"{photo}=0.6", "--ip-adapters", adapters, "--model", tiny_folder, *QUICK]
+    done = atelier("blend", "a cat", "--ip-adapter", "soft look", *options, "--output", first)
+    assert done.returncode == 0, done.stderr
+    with Image.open(first) as image:
+        recipe = read_recipe(image.info["atelier_recipe"])
+        told = f"Style references: {source_key(photo.read_bytes())[:8]} 0.6 through soft look, "
+        assert told in image.info["parameters"]
+        painted = np.asarray(image.convert("RGB"))
+    assert [adapter.name for adapter in recipe.ip_adapters] == ["soft look"]
+    replay = ["replay", first, "--image", photo, "--model", tiny_folder, "--output", again]
+    done = atelier(*replay)
+    assert done.returncode == 2
+    assert done.stderr.startswith("This picture needs the IP-Adapter soft look (")
+    assert not again.exists()
+    done = atelier(*replay, "--ip-adapters", adapters)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.asarray(Image.open(again)), painted)
+    done = atelier("blend", "a cat", *options, "--output", again)
+    assert done.returncode == 0, done.stderr
+    assert not np.array_equal(np.asarray(Image.open(again)), painted), "by shared attention"
+    done = atelier("blend", "a cat", "--ip-adapter", "other", *options, "--output", again)
+    assert done.stderr == f"There is no IP-Adapter called other in {adapters}. Here are: soft look.\n"
+    done = atelier("blend", "a cat", "--ip-adapter", "soft look", "--style", "ukiyo-e=1", "--output", again)
+    assert done.stderr == ("An IP-Adapter needs a picture to look at: give --follow FILE=STRENGTH, too.\n")
 
 
 @pytest.mark.parametrize(
