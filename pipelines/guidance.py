@@ -143,4 +143,5 @@ def _rows(latents: Tensor, timestep: Tensor, read: Conditioning) -> Rows:
     from pipelines.denoising import Rows
 
     count = len(read.embeds)
-    return Rows(torch.cat([latents] * count), timestep.expand(count), read.embeds, pooled_embeds=read.pooled)
+    repeated = latents.expand(count, *latents.shape[1:])
+    return Rows(repeated, timestep.expand(count), read.embeds, pooled_embeds=read.pooled)

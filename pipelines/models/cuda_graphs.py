@@ -250,6 +250,7 @@ def _blank(rows: Rows, device: torch.device) -> Rows:
     """Return rows of the same shapes on a device, all of zeros."""
     return replace(
         rows,
+        stepping=None,
         **{name: torch.zeros_like(tensor, device=device) for name, tensor in tensors_of(rows).items()},
     )
 
