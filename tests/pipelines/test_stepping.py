@@ -23,6 +23,7 @@ from tests.pipelines.test_style_blending import mixed, style
 
 RUNS, MOST_STEPS = 12, 20
 SHAPE = (1, 4, 8, 8)
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 def begun(sampler: str, config: dict[str, Any], steps: int) -> Scheduler:
@@ -31,21 +32,22 @@ def begun(sampler: str, config: dict[str, Any], steps: int) -> Scheduler:
     return scheduler
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 @pytest.mark.parametrize("final_sigmas_type", ["zero", "sigma_min"])
 def test_steps_at_any_position_are_those_of_diffusers(
     tiny: StableDiffusion, prediction_type: str, final_sigmas_type: str
 ) -> None:
-    """Runs of different schedules, each at a position of its own, some of them just begun."""
-    config = dict(tiny.folder.scheduler_config) | {
-        "prediction_type": prediction_type,
-        "final_sigmas_type": final_sigmas_type,
-    }
+    changes = {"prediction_type": prediction_type, "final_sigmas_type": final_sigmas_type}
+    check_steps(tiny, dict(tiny.folder.scheduler_config) | changes)
+
+
+def check_steps(model: StableDiffusion, config: dict[str, Any]) -> None:
+    """Compare steps of runs of different schedules, each at a position of its own, some just begun."""
     chance, generator = random.Random(7), torch.Generator().manual_seed(7)
-    embeds = tiny.encode_prompt(["", "a cat"]).split()
+    embeds = model.encode_prompt(["", "a cat"]).split()
 
     def noise(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator)
+        return torch.randn(shape, generator=generator).to(model.device)
 
     runs: list[tuple[Scheduler, Scheduler, Guidance]] = []
     latents: list[Tensor] = []
