@@ -28,6 +28,7 @@ from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import prompt_to_image
 from pipelines.recipe import Recipe
 from tests.pipelines.test_denoising import recipe_of
+from tests.pipelines.test_image_to_image import from_picture, picture, png
 from tests.pipelines.test_stepping import PREDICTION_TYPES, check_steps
 
 pytestmark = [
@@ -207,6 +208,20 @@ def test_a_run_that_steps_alone_paints_what_it_paints_with_others(
         alone = StepBatcher(model, buckets=(4,))
         alone.join("it", prompt_to_image(model, recipe), "compiled")
         assert torch.equal(drive(alone)["it"].latents, painted[seed].latents)
+
+
+def test_company_does_not_change_what_begins_from_a_picture(model: StableDiffusion) -> None:
+    """By torch's own calls, whose convolutions round by how latents lie in memory."""
+    recipe, open_source = from_picture(model, png(picture()))
+
+    def painted(*others: Recipe) -> Tensor:
+        batcher = StepBatcher(model, buckets=(4,))
+        batcher.join("it", prompt_to_image(model, recipe, open_source=open_source))
+        for key, other in enumerate(others):
+            batcher.join(key, prompt_to_image(model, other))
+        return model.decode(drive(batcher)["it"].latents)
+
+    assert torch.equal(painted(recipe_of(model, seed=1)), painted())
 
 
 def test_runs_go_over_to_a_graph_as_soon_as_it_is_ready(
