@@ -137,3 +137,26 @@ def test_previews_of_several_artists_are_decoded_in_one_call(
     with Image.open(studio.gallery.file(alone.id, alone.artist_id)) as image:
         assert pixels == {image.tobytes()}
     assert max(decoded) > 1, "some were waiting together"
+
+
+def test_pictures_that_are_decoded_together_can_be_had_again(
+    open_studio: OpenStudio, ready: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an accelerator: whoever ends at the same time shares a call, and it is named."""
+
+    def two(*_: object, **__: object) -> int:
+        return 2
+
+    monkeypatch.setattr(decoding, "decoded_at_once", two)
+    ready.set()
+    studio = open_studio()
+    artists = [studio.artists.create(name).id for name in ("Edgar", "Mary", "Claude", "Berthe")]
+    groups = [studio.submit(artist, [recipe_for(studio, seed=1)]) for artist in artists]
+    for artist, group in zip(artists, groups, strict=True):
+        (job,) = wait_for_end(studio, artist, group)
+        network, _, decoder = studio.gallery.calls(job.id).partition(" + decoder ")
+        assert network == "compiled 2"
+        assert decoder in ("compiled 1", "compiled 2")
+        (again,) = wait_for_end(studio, artist, studio.repaint(artist, job.id))
+        assert again.state == "done"
+        assert not again.notes, "to the same pixels"
