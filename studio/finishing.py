@@ -324,17 +324,16 @@ class Finisher:
         )
 
     def _pictures(self, turns: list[_Turn]) -> dict[str, _Decoded]:
-        """Decode what has been painted, in one call; not what is to be decoded as it was before."""
+        """Decode what has been painted, in one call, but for what may have to be decoded as it was before."""
         from pipelines.decoding import decode_kept
 
-        return self._together(
-            {
-                turn.canvas.job.id: turn.latents
-                for turn in turns
-                if turn.latents is not None and not self.calls(turn.canvas.job)
-            },
-            decode_kept,
-        )
+        done = {
+            turn.canvas.job.id: turn.latents
+            for turn in turns
+            if turn.latents is not None and not turn.canvas.job.repaints
+            if _laid_otherwise(turn.canvas.job.recipe) is None
+        }
+        return self._together(done, decode_kept)
 
     def _together(
         self, waiting: dict[str, _T], decode: Callable[[StableDiffusion, list[_T]], list[_U]]
