@@ -69,7 +69,7 @@ def compile_decoder(
 ) -> Callable[[Tensor], Tensor]:
     """Have what `model.decode` does compiled, or `model.preview`, anew for every shape it is given."""
     vae, decode = model.decoder(looks=looks)
-    _lay_channels_last(vae)
+    _lay_channels_last(vae.decoder)
 
     def decoded(latents: Tensor) -> Tensor:
         return decode(vae, latents)

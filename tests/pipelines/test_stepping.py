@@ -18,8 +18,9 @@ from pipelines.prompt_to_image import prompt_to_image
 from pipelines.recipe import SAMPLER_NAMES, Recipe
 from pipelines.samplers import Scheduler, make_scheduler
 from pipelines.stepping import Stepping, solver_of, step_together
+from tests.pipelines.test_branching import branched
 from tests.pipelines.test_denoising import recipe_of
-from tests.pipelines.test_style_blending import mixed, style
+from tests.pipelines.test_style_blending import LEFT, mixed, style
 
 RUNS, MOST_STEPS = 12, 20
 SHAPE = (1, 4, 8, 8)
@@ -115,7 +116,7 @@ def painted(model: StableDiffusion, recipes: list[Recipe], monkeypatch: pytest.M
 def test_runs_that_step_together_paint_what_they_paint_alone(
     tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pictures, a mix of predictions and one without guidance, of two samplers and of different lengths."""
+    """Pictures, branches, a mix of predictions and one without guidance, of any sampler and length."""
     mix = mixed(tiny, "prediction", style("ink", 0.6), style("oil", 0.4))
     recipes = [
         recipe_of(tiny, num_inference_steps=7, seed=1),
@@ -124,6 +125,8 @@ def test_runs_that_step_together_paint_what_they_paint_alone(
         recipe_of(tiny, sampler="Euler", seed=4),
         recipe_of(tiny, guidance_scale=1.0, seed=5),
         mix,
+        branched(recipe_of(tiny, seed=6), 3, prompt="a bird"),
+        branched(recipe_of(tiny, seed=7), 2, prompt="a fish", mask=LEFT),
     ]
     together = painted(tiny, recipes, monkeypatch)
     for recipe, latents in zip(recipes, together, strict=True):
