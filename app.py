@@ -378,6 +378,10 @@ def bench(
         list[str] | None,
         typer.Option(help="Time artists at once with this architecture and random weights: sd15 or sdxl."),
     ] = None,
+    strip: Annotated[
+        bool,
+        typer.Option("--strip", help="Time a strip of seven mixes at once, too, over the seven in line."),
+    ] = False,
 ) -> None:
     """Time pictures beside plain diffusers, on the same weights and in the same run."""
     import json
@@ -391,12 +395,14 @@ def bench(
         prepare_folder(output.parent)
     rows: list[BenchRow] = []
     if model is not None or not architecture:
-        measured = bench_model(find_model(model or EMBEDDED), rounds=rounds, artists=artists or ())
+        measured = bench_model(
+            find_model(model or EMBEDDED), rounds=rounds, artists=artists or (), strip=strip
+        )
         rows += measured.rows
         typer.echo(f"Keeping the timeline costs {measured.timeline_cost:.1%} of a run.")
     for name in architecture or ():
         with random_model(name) as folder:
-            rows += bench_architecture(folder, rounds=rounds, artists=artists or ()).rows
+            rows += bench_architecture(folder, rounds=rounds, artists=artists or (), strip=strip).rows
     print_rows(rows)
     if output is not None:
         output.write_text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -74,13 +74,24 @@ class Blend:
     voices: tuple[tuple[MixedStyle, Guidance], ...]
     regions: dict[str, Tensor]
     plain: Guidance
+    _last: dict[tuple[float, ...], Guidance | Composition] = field(
+        default_factory=dict[tuple[float, ...], "Guidance | Composition"], init=False, compare=False
+    )
 
     def at(self, progress: float) -> Guidance | Composition:
         """Mix for a moment of the run, from 0 at its first step to 1 at its last.
 
         Styles without a region are mixed by the method, painted regions lie over them. A style whose weight
-        is zero at this moment asks for no row.
+        is zero at this moment asks for no row. While weights stay as they are, so does the mix.
         """
+        weights = tuple(style.at(progress) for style, _ in self.voices)
+        if weights not in self._last:
+            mixed_now = self._mix(progress)
+            self._last.clear()
+            self._last[weights] = mixed_now
+        return self._last[weights]
+
+    def _mix(self, progress: float) -> Guidance | Composition:
         felt = [(style, own, style.at(progress)) for style, own in self.voices]
         ground = [one for one in felt if one[0].region is None and one[2] != 0]
         painted = [one for one in felt if one[0].region is not None and one[2] > 0]
@@ -174,7 +185,8 @@ def _regions(model: StableDiffusion, recipe: Recipe, mix: Mix) -> dict[str, Tens
 
 
 def _voice(name: str, own: Guidance, share: float | Tensor) -> Voice:
-    amount = share if isinstance(share, Tensor) else own.prompt.embeds.new_tensor(share)
+    # Filled on the device: a number that is sent there would be waited for.
+    amount = share if isinstance(share, Tensor) else own.prompt.embeds.new_full((), share)
     return Voice(name, own.prompt, own.negative_prompt, amount)
 
 

@@ -146,9 +146,9 @@ def paint_all(
     the infotext of a picture has them, paints as it was painted; `shelves` are where LoRAs and
     IP-Adapters are found.
     """
-    from pipelines.calls import Call, Calls, buckets_of, calls_in_words, decode, engine_of, fit_buckets
+    from pipelines.calls import Call, Calls, buckets_of, calls_in_words, decoder_for, engine_of, fit_buckets
+    from pipelines.decoding import decode_kept
     from pipelines.denoising import Rows
-    from pipelines.latents import to_images
     from pipelines.models.cuda_graphs import CudaGraphs, cuda_graphs_are_for
     from pipelines.models.load import load_model
     from pipelines.models.openvino_cpu import openvino_is_for, prepare_openvino
@@ -201,8 +201,8 @@ def paint_all(
             latents = paint_latents(model, recipe, on_frame, open_source=open_source, predict=predict)
             if writer is not None:
                 writer.close()
-            painted = to_images(decode(model, latents, engine))[0]
-            save_png(path, stitch(recipe, painted, open_source).whole, recipe, calls_in_words(made))
+            painted, decoder = decode_kept(model, [latents], decoder_for(map(str, made), calls))[0]
+            save_png(path, stitch(recipe, painted, open_source).whole, recipe, calls_in_words(made, decoder))
 
 
 def _wait(seconds: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -167,6 +167,22 @@ class StableDiffusion:
         Of the embedded model's pictures, at 59 dB or better; no value of 255 differs by more than 3.
         """
         return _decode(self._preview_vae, latents, self._preview_dtype)
+
+    @property
+    def looks_are_kept(self) -> bool:
+        """Whether `preview` is `decode`: both by one autoencoder."""
+        return self._preview_vae is self._vae
+
+    def decoder(self, *, looks: bool) -> tuple[Any, Callable[[Any, Tensor], Tensor]]:
+        """Return a second autoencoder on the same weights as `decode` or `preview` has, and how it decodes.
+
+        It takes no memory, and its modules may be changed.
+        """
+        own = self._preview_vae if looks else self._vae
+        dtype = self._preview_dtype if looks else self._vae.dtype
+        weights = (*own.parameters(), *own.buffers())
+        vae = copy.deepcopy(own, {id(weight): weight for weight in weights})
+        return vae, lambda vae, latents: _decode(vae, latents, dtype)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -311,12 +311,12 @@ def test_bench_refuses_an_architecture_that_it_cannot_build(tmp_path: Path) -> N
 
 def test_bench_writes_its_rows(tiny_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
-    options = ("--model", tiny_folder, "--rounds", "1", "--artists", "3")
+    options = ("--model", tiny_folder, "--rounds", "1", "--artists", "3", "--strip")
     done = atelier("bench", *options, "--output", output)
     assert done.returncode == 0, done.stderr
     rows = json.loads(output.read_text())
     assert [row["name"] for row in rows][:2] == ["picture", "picture, timeline kept"]
-    *rows, few_steps, together = rows
+    *rows, few_steps, together, strip = rows
     assert few_steps["name"] == "picture, few steps"
     assert few_steps["ratio"] < 0.6, "four calls of one row against twenty-five of two"
     assert together.pop("tick_s") > 0
@@ -324,7 +324,13 @@ def test_bench_writes_its_rows(tiny_folder: Path, tmp_path: Path) -> None:
     assert together.pop("joiner_ticks") == 1, "who joins others steps with them"
     assert together.pop("joiner_preview_s") > 0
     assert (together["name"], together["artists"]) == ("together", 3)
+    assert (strip["name"], strip["artists"]) == ("strip of seven, over the seven in line", 7)
+    assert strip["plain_rounds"] == 4
+    assert together["plain_rounds"] == rows[0]["plain_rounds"] == 1 + 3
+    assert together["plain_s"] == rows[0]["plain_s"], "one figure for the whole run"
     for row in [*rows, few_steps, together]:
-        assert set(row) == {"name", "model", "device", "artists", "ours_s", "plain_s", "ratio"}
+        spread = {"plain_rounds", "plain_least_s", "plain_most_s"}
+        assert set(row) == {"name", "model", "device", "artists", "ours_s", "plain_s", "ratio"} | spread
         assert row["ratio"] == pytest.approx(row["ours_s"] / row["plain_s"])
+        assert 0 < row["plain_least_s"] <= row["plain_s"] <= row["plain_most_s"]
     assert "Keeping the timeline costs" in done.stdout
