@@ -42,12 +42,12 @@ class DiffusionTraining:
     """How the U-Net is trained; the defaults are those of the shipped model."""
 
     batch_size: int = 256
-    learning_rate: float = 6e-4
+    learning_rate: float = 8e-4
     weight_decay: float = 0.01
     caption_dropout: float = 0.1
     snr_gamma: float = 5.0
     snr_floor: float = 0.4
-    ema_decay: float = 0.998
+    ema_decay: float = 0.999
     warmup_steps: int = 200
     compile: bool = False
     compile_for: CompileFor = "blocks"

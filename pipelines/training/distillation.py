@@ -44,7 +44,7 @@ class DistillationTraining:
     """
 
     batch_size: int = 256
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     target_decay: float = 0.95
     rank: int = 64
     path_steps: int = 50
