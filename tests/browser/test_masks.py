@@ -66,10 +66,10 @@ def soft(mask: np.ndarray, feather_px: int) -> np.ndarray:
 
 
 def test_every_stroke_is_undone_after_a_reload_and_a_restart(
-    browser: Browser, tmp_path: Path, painting: Path
+    browser: Browser, tmp_path: Path, painting: Path, tiny_folder: Path
 ) -> None:
-    first = ExitStack()
-    house = first.enter_context(open_house(tmp_path))
+    first, model = ExitStack(), str(tiny_folder)  # nothing is painted here
+    house = first.enter_context(open_house(tmp_path, model))
     with first, visit(browser, house) as artist:
         artist.enter()
         page = bring(artist, painting)
@@ -92,7 +92,7 @@ def test_every_stroke_is_undone_after_a_reload_and_a_restart(
         page.wait_for_timeout(200)
         page.goto("about:blank")
         first.close()
-        with open_house(tmp_path, port=port):
+        with open_house(tmp_path, model, port):
             page.goto(house.url)
             to_inpainting(artist)
             expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
