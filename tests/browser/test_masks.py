@@ -21,6 +21,8 @@ from tests.browser.house import PATIENCE_MS, Visit, open_house, visit
 # Places on the board, as shares of its sides.
 STROKES = [((0.4, 0.3), (0.5, 0.3)), ((0.45, 0.5), (0.55, 0.5)), ((0.5, 0.65), (0.6, 0.65))]
 
+ASKEW = ((0.35, 0.25), (0.62, 0.75))
+
 
 def bring(artist: Visit, painting: Path) -> Page:
     page = to_inpainting(artist)
@@ -74,7 +76,7 @@ def test_every_stroke_is_undone_after_a_reload_and_a_restart(
         artist.enter()
         page = bring(artist, painting)
         shown = [board(page)]
-        for start, stop in STROKES:
+        for start, stop in (*STROKES[:2], ASKEW):
             stroke(page, start, stop)
             shown.append(board(page))
         page.keyboard.press("i")
@@ -135,6 +137,7 @@ def test_only_what_visible_masks_cover_is_filled(artist: Visit, painting: Path) 
     expect(page.get_by_role("button", name="Work on the boat")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_role("button", name="See Mask 1")).to_have_attribute("aria-pressed", "false")
     expect_board(page, hidden)
+    undo_hiding_and_name(page, seen=both, hidden=hidden)
 
     # One that was deleted comes back with what it covered.
     page.get_by_role("button", name="Delete the boat").click()
@@ -164,6 +167,18 @@ def test_only_what_visible_masks_cover_is_filled(artist: Visit, painting: Path) 
     page.get_by_role("button", name="See the boat").click()
     page.locator(".inpaint-fill").click()
     expect(page.locator("#fill-complaint")).to_contain_text("What you painted over is hidden")
+
+
+def undo_hiding_and_name(page: Page, *, seen: str, hidden: str) -> None:
+    """Take back that a mask was hidden and another renamed, and do both again."""
+    page.keyboard.press("Control+z")
+    assert board(page) == seen
+    page.keyboard.press("Control+z")
+    expect(page.get_by_role("button", name="Work on Mask 2")).to_be_visible()
+    page.keyboard.press("Control+y")
+    page.keyboard.press("Control+y")
+    expect(page.get_by_role("button", name="Work on the boat")).to_be_visible()
+    assert board(page) == hidden
 
 
 def test_an_edge_is_pulled_and_the_picture_grows(artist: Visit, painting: Path) -> None:
@@ -215,6 +230,27 @@ def test_an_edge_is_pulled_and_the_picture_grows(artist: Visit, painting: Path) 
     assert picture.shape == (320 + 64, 448 + 24, 3)
     with Image.open(painting) as image:
         assert np.array_equal(picture[64:, :448], np.asarray(image.convert("RGB")))
+
+
+def test_an_edge_is_pulled_by_touch(artist: Visit, painting: Path) -> None:
+    artist.enter()
+    page = bring(artist, painting)
+    bare, right = board(page), page.locator("#fill-right")
+    finger = page.context.new_cdp_session(page)
+    box = page.locator('[data-edge="right"]').bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for kind, moved in (("touchStart", 0), ("touchMove", 40), ("touchMove", 90)):
+        point = {"x": x + moved, "y": y + moved / 10}
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    expect(right).not_to_have_value("0")
+    expect(page.locator(".inpaint-grown")).to_contain_text(f"+ {right.input_value()} pixels to the right")
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    expect(page.locator(".inpaint-grown")).to_be_hidden()
+    assert board(page) != bare
+    page.keyboard.press("Control+z")
+    expect(right).to_have_value("0")
+    assert board(page) == bare
 
 
 def test_a_fill_is_seen_and_kept_without_paste_back(artist: Visit, painting: Path) -> None:
