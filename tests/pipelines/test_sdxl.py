@@ -29,7 +29,6 @@ from pipelines.models.place import Placement
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import paint, prompt_to_image
 from pipelines.recipe import Recipe
-from pipelines.samplers import make_scheduler
 from pipelines.styles import METHODS, Method
 from tests.conftest import CPU_FP32
 from tests.pipelines.test_branching import branched, drive, painted
@@ -41,6 +40,7 @@ from tests.pipelines.test_references import mixed as following
 from tests.pipelines.test_references import painted as painted_following
 from tests.pipelines.test_style_blending import LEFT, rows_of_steps, style
 from tests.pipelines.test_style_blending import mixed as mix_of
+from tests.plainly import painted_plainly, plain_pipeline
 from tests.tiny import build_tiny_sdxl
 from tests.unit.test_command_line import QUICK, atelier
 
@@ -48,21 +48,7 @@ from tests.unit.test_command_line import QUICK, atelier
 def plain_diffusers(
     model: StableDiffusion, recipe: Recipe, pipeline_class: Any = StableDiffusionXLPipeline, **given: object
 ) -> Any:
-    pipeline = pipeline_class.from_pretrained(model.folder.path, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = make_scheduler(recipe.sampler, model.folder.scheduler_config)
-    if recipe.source is None or recipe.source.mask is not None:
-        given |= {"width": recipe.width, "height": recipe.height}
-    if recipe.source is not None:
-        given["strength"] = recipe.source.strength
-    return pipeline(
-        recipe.prompt,
-        negative_prompt=recipe.negative_prompt or None,
-        generator=torch.Generator().manual_seed(recipe.seed),
-        num_inference_steps=recipe.num_inference_steps,
-        guidance_scale=recipe.guidance_scale,
-        **{"output_type": "latent", **given},
-    ).images
+    return painted_plainly(plain_pipeline(pipeline_class, model.folder, recipe), recipe, **given)
 
 
 @pytest.mark.parametrize("negative_prompt", ["dog", ""])
