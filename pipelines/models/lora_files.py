@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pipelines.models.find import PICKLES, ModelFolder, weight_files
 from pipelines.models.lora_names import LoraNames, Shape, read_lora_names
+from pipelines.models.revisions import revision_of
 from pipelines.recipe import BadInput, Recipe
 from pipelines.styles import Lora
 
@@ -148,9 +148,7 @@ class LoraShelf:
             names = LoraHeader.read(path).names(self.layers)
         except BadInput as error:
             return LoraFile(path.stem, path, refusal=f"{path.name} {error}")
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        return LoraFile(path.stem, path, sha256, note=_PICTURE_ONLY if names.reads_text else "")
+        return LoraFile(path.stem, path, revision_of([path]), note=_PICTURE_ONLY if names.reads_text else "")
 
     @property
     def layers(self) -> dict[str, Shape]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -176,7 +177,7 @@ class StableDiffusion:
         """
         posterior = self._vae.encode(pixels.to(self.device, self._vae.dtype)).latent_dist
         latents = posterior.mode() if generator is None else posterior.sample(generator)
-        return self._vae.config.scaling_factor * latents.float()
+        return _scaled(self._vae, latents.float())
 
 
 def _halved(vae: Any, dtype: torch.dtype) -> Any:
@@ -196,5 +197,32 @@ def _in_float32(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _decode(vae: Any, latents: Tensor, dtype: torch.dtype) -> Tensor:
-    scaled = latents / vae.config.scaling_factor
-    return vae.decode(scaled.to(dtype), return_dict=False)[0].float()
+    return vae.decode(_unscaled(vae, latents).to(dtype), return_dict=False)[0].float()
+
+
+def _scaled(vae: Any, latents: Tensor) -> Tensor:
+    """Bring an autoencoder's latents to the scale of the network, as diffusers does."""
+    if (spread := _spread(vae, latents)) is None:
+        return vae.config.scaling_factor * latents
+    mean, deviation = spread
+    return (latents - mean) * vae.config.scaling_factor / deviation
+
+
+def _unscaled(vae: Any, latents: Tensor) -> Tensor:
+    if (spread := _spread(vae, latents)) is None:
+        return latents / vae.config.scaling_factor
+    mean, deviation = spread
+    return latents * deviation / vae.config.scaling_factor + mean
+
+
+def _spread(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the mean and the deviation of each channel (1, C, 1, 1), of an autoencoder that says them."""
+    mean, deviation = vae.config.get("latents_mean"), vae.config.get("latents_std")
+    if mean is None or deviation is None:
+        return None
+    return _channels(tuple(mean), latents.device), _channels(tuple(deviation), latents.device)
+
+
+@lru_cache  # while calls are recorded as a CUDA graph, nothing may be copied to the device
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)

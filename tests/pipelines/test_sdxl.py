@@ -85,6 +85,22 @@ def test_an_empty_negative_prompt_is_what_the_model_says_it_is(
     assert not torch.equal(latents, paint(tiny_xl, recipe))
 
 
+def test_an_autoencoder_may_say_how_its_latents_spread(tiny_xl: StableDiffusion, tmp_path: Path) -> None:
+    config_file = Path(shutil.copytree(tiny_xl.folder.path, tmp_path / "other")) / "vae" / "config.json"
+    spread = {"latents_mean": [0.5, -1.0, 0.25, 2.0], "latents_std": [1.5, 0.5, 2.0, 1.0]}
+    config_file.write_text(json.dumps(json.loads(config_file.read_text()) | spread))
+    other = load_model(find_model(str(config_file.parents[1])), CPU_FP32)
+    recipe = recipe_of(other)
+    pixels = other.decode(paint(other, recipe))
+    expected = plain_diffusers(other, recipe, output_type="pt")
+    assert torch.equal((pixels / 2 + 0.5).clamp(0, 1), expected)
+    assert not torch.equal(pixels, tiny_xl.decode(paint(tiny_xl, recipe)))
+    recipe, open_source = from_picture(other, png(picture()))
+    latents = paint(other, recipe, open_source=open_source)
+    expected = plain_diffusers(other, recipe, StableDiffusionXLImg2ImgPipeline, image=picture())
+    assert torch.equal(latents, expected)
+
+
 @pytest.mark.parametrize("sampler", ["DDIM", "Euler a", "DPM++ 2M", "Heun"])
 def test_image_to_image_equals_diffusers_bit_for_bit(tiny_xl: StableDiffusion, sampler: str) -> None:
     recipe, open_source = from_picture(tiny_xl, png(picture()), sampler=sampler, num_inference_steps=7)
