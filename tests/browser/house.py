@@ -155,6 +155,8 @@ class Visit:
     def wait_until_finished(self, timeout_ms: float = PATIENCE_MS) -> None:
         """Wait for the picture on the stage and its timeline."""
         expect(self.status).to_have_text("Finished", timeout=timeout_ms)
+        strip = self.page.locator("#stage .film-strip")
+        expect(strip).to_have_attribute("aria-valuetext", "The finished picture", timeout=timeout_ms)
         drawn = self.page.locator("#stage").get_by_role("button", name="Open timeline")
         expect(drawn).to_be_enabled(timeout=timeout_ms)
 
@@ -162,6 +164,12 @@ class Visit:
         """Return what the canvas of a tab ("stage" or "timeline") shows now, as a data URL."""
         shown: str = self.page.evaluate(_PIXELS, f"#{tab} .film-canvas")
         return shown
+
+    def expect_pixels(self, tab: str, shown: str, *, still: bool = True) -> None:
+        """Wait until the canvas of a tab shows this, or does no longer."""
+        limit = time.monotonic() + PATIENCE_MS / 1000
+        while (self.pixels(tab) == shown) != still:
+            assert time.monotonic() < limit, f"it never {'showed it' if still else 'changed'}"
 
 
 # A canvas is read in the frame after the one it was drawn in.

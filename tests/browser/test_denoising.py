@@ -60,11 +60,9 @@ def test_scrubs_with_keys_and_mouse_without_any_request(artist: Visit) -> None:
     predicted = artist.pixels("timeline")
     page.keyboard.press("x")
     expect(page.get_by_role("button", name="What is there")).to_have_attribute("aria-pressed", "true")
-    page.wait_for_timeout(300)
-    assert artist.pixels("timeline") != predicted
+    artist.expect_pixels("timeline", predicted, still=False)
     page.get_by_role("button", name="What it sees").click()
-    page.wait_for_timeout(300)
-    assert artist.pixels("timeline") == predicted
+    artist.expect_pixels("timeline", predicted)
 
     assert artist.requests[asked:] == []
 

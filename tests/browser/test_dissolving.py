@@ -37,8 +37,7 @@ def test_a_picture_dissolves_and_is_brought_back(artist: Visit, tmp_path: Path) 
         page.keyboard.press("ArrowRight")
     in_pixels = artist.pixels("timeline")
     page.get_by_role("button", name="In latents").click()
-    page.wait_for_timeout(300)
-    assert artist.pixels("timeline") != in_pixels
+    artist.expect_pixels("timeline", in_pixels, still=False)
     check_formula(artist)
     assert artist.requests[asked:] == []
     bring_back(artist, panel)

@@ -45,8 +45,7 @@ def test_frames_arrive_while_the_run_goes_on_and_stay_a_timeline(artist: Visit) 
     assert page.locator(".timeline .film-canvas").bounding_box() == box
     shown = artist.pixels("timeline")
     page.keyboard.press("x")
-    page.wait_for_timeout(300)
-    assert artist.pixels("timeline") != shown
+    artist.expect_pixels("timeline", shown, still=False)
     page.keyboard.press("x")
     page.keyboard.press("End")
     expect(place).to_have_text("The finished picture")

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from pipelines.recipe import Recipe, read_recipe
 from pipelines.stitching import feathered
 from tests.browser.conftest import check
-from tests.browser.easel import board, expect_board, stroke, to_inpainting
+from tests.browser.easel import board, expect_board, put_away, stroke, to_inpainting
 from tests.browser.house import PATIENCE_MS, Visit, open_house, visit
 
 # Places on the board, as shares of its sides.
@@ -33,7 +33,7 @@ def bring(artist: Visit, painting: Path) -> Page:
 
 def come_back(artist: Visit) -> Page:
     """Reload the page, as soon as what was painted has been put away."""
-    artist.page.wait_for_timeout(200)
+    put_away(artist.page)
     artist.page.reload()
     to_inpainting(artist)
     expect(artist.page.locator(".inpaint")).to_have_attribute("data-view", re.compile("mask|filled"))
@@ -91,7 +91,7 @@ def test_every_stroke_is_undone_after_a_reload_and_a_restart(
             page.keyboard.press("Control+z")
             assert board(page) == shown[back]
         port = int(house.url.rpartition(":")[2])
-        page.wait_for_timeout(200)
+        put_away(page)
         page.goto("about:blank")
         first.close()
         with open_house(tmp_path, model, port):
@@ -289,7 +289,7 @@ def test_a_picture_that_another_took_the_place_of_is_come_back_to(artist: Visit,
     back.wait_for()
     page.get_by_role("button", name="Another picture").click()
     expect(page.locator(".inpaint")).to_have_attribute("data-view", "empty")
-    page.wait_for_timeout(200)
+    put_away(page)
     page.reload()
     to_inpainting(artist)
     back.click()
