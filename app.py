@@ -23,6 +23,7 @@ from studio.options import (
     Deterministic,
     Grow,
     Image,
+    IPAdapters,
     Loras,
     Method,
     ModelName,
@@ -34,7 +35,6 @@ from studio.options import (
     with_options,
 )
 from studio.to_files import (
-    lora_shelf,
     paint_all,
     png_path,
     prepare_folder,
@@ -42,6 +42,7 @@ from studio.to_files import (
     read_hole,
     read_reference,
     read_text,
+    shelves_for,
 )
 
 app = typer.Typer(
@@ -116,6 +117,11 @@ def blend(
         list[str] | None,
         typer.Option(metavar="FILE=STRENGTH", help="A picture to follow, from 0 to 1; once for each."),
     ] = None,
+    ip_adapter: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Follow them through this IP-Adapter, not by shared attention."),
+    ] = "",
+    ip_adapters: IPAdapters = None,
     steer: Annotated[
         str, typer.Option(metavar="NUMBER", help="How hard the model's style classifier steers, 0 to 10.")
     ] = "0",
@@ -131,18 +137,25 @@ def blend(
     options: PictureOptions,
 ) -> None:
     """Paint one picture in several styles at once."""
-    target, references = png_path(output), [read_reference(given) for given in follow or []]
+    target = png_path(output)
+    if ip_adapter and not follow:
+        raise BadInput("An IP-Adapter needs a picture to look at: give --follow FILE=STRENGTH, too.")
+    references = [read_reference(given, ip_adapter) for given in follow or []]
     shares = [read_share(share) for share in style or []]
     added = [read_share(share, "LoRA") for share in lora or []]
     folder = find_model(options.model)
-    shelf = lora_shelf(folder, loras)
+    shelves = shelves_for(folder, loras, ip_adapters)
     mix = make_mix(
-        shares, method, references=[told for told, _ in references], steer=steer, loras=shelf.chosen(added)
+        shares,
+        method,
+        references=shelves.ip_adapters.followed_through([told for told, _ in references]),
+        steer=steer,
+        loras=shelves.loras.chosen(added),
     )
     begun = read_beginning(folder, image, strength)
     jobs = [(target, options.recipes(folder, begun)(prompt=prompt, mix=mix))]
     files = [*begun.files, *(content for _, content in references)]
-    paint_all(folder.path, jobs, options.timeline, files, loras=shelf)
+    paint_all(folder.path, jobs, options.timeline, files, shelves=shelves)
 
 
 @app.command()
@@ -197,6 +210,7 @@ def replay(
         list[Path] | None, typer.Option(help="A file it begins from, its mask too; once for each.")
     ] = None,
     loras: Loras = None,
+    ip_adapters: IPAdapters = None,
 ) -> None:
     """Paint the picture that a PNG describes once more, to the same pixels on the same machine."""
     from studio.provenance import read_png_calls, read_png_recipe
@@ -210,8 +224,8 @@ def replay(
             f"{folder.path} is revision {folder.revision[:8]}: the picture would differ. Give the folder "
             "with the same weights as --model."
         )
-    files, shelf = [read_file(file) for file in image or []], lora_shelf(folder, loras)
-    paint_all(folder.path, [(target, recipe)], None, files, calls=calls, loras=shelf)
+    files, shelves = [read_file(file) for file in image or []], shelves_for(folder, loras, ip_adapters)
+    paint_all(folder.path, [(target, recipe)], None, files, calls=calls, shelves=shelves)
 
 
 @app.command()
@@ -230,6 +244,10 @@ def bench(
         list[str] | None,
         typer.Option(help="Time artists at once with this architecture and random weights: sd15 or sdxl."),
     ] = None,
+    strip: Annotated[
+        bool,
+        typer.Option("--strip", help="Time a strip of seven mixes at once, too, over the seven in line."),
+    ] = False,
 ) -> None:
     """Time pictures beside plain diffusers, on the same weights and in the same run."""
     import json
@@ -243,12 +261,14 @@ def bench(
         prepare_folder(output.parent)
     rows: list[BenchRow] = []
     if model is not None or not architecture:
-        measured = bench_model(find_model(model or EMBEDDED), rounds=rounds, artists=artists or ())
+        measured = bench_model(
+            find_model(model or EMBEDDED), rounds=rounds, artists=artists or (), strip=strip
+        )
         rows += measured.rows
         typer.echo(f"Keeping the timeline costs {measured.timeline_cost:.1%} of a run.")
     for name in architecture or ():
         with random_model(name) as folder:
-            rows += bench_architecture(folder, rounds=rounds, artists=artists or ()).rows
+            rows += bench_architecture(folder, rounds=rounds, artists=artists or (), strip=strip).rows
     print_rows(rows)
     if output is not None:
         output.write_text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pipelines.calls import BUCKETS, Call, Calls, Engine
-from pipelines.denoising import Frame, Rows, Run, tensors_of
+from pipelines.denoising import Frame, Rows, Run
 from pipelines.models.sd import StableDiffusion
+from pipelines.stepping import step_together
 
 _USUAL_ROWS = 2  # with guidance
 
@@ -126,8 +127,11 @@ class StepBatcher:
         self, keys: list[Hashable], events: list[tuple[Hashable, Frame | Finished | Failed]]
     ) -> None:
         asked = [self._asking[key] for key in keys]
+        counts = [len(rows.latents) for rows in asked]
         try:
             predictions, calls = self._calls.predict(_concatenate(asked), self._engines[keys[0]])
+            answers = predictions.split(counts)
+            _step_together(asked, answers)
         except Exception as error:
             if len(keys) == 1:
                 self.leave(keys[0])
@@ -137,9 +141,8 @@ class StepBatcher:
             for key in keys:
                 self._predict([key], events)
             return
-        counts = [len(rows.latents) for rows in asked]
         start = 0
-        for key, part in zip(keys, predictions.split(counts), strict=True):
+        for key, part in zip(keys, answers, strict=True):
             del self._asking[key]
             self._answered[key].update(dict.fromkeys(calls[start : start + len(part)]))
             start += len(part)
@@ -181,10 +184,31 @@ def _concatenate(asked: list[Rows]) -> Rows:
     if len(asked) == 1:
         return asked[0]
     before = accumulate((len(rows.latents) for rows in asked), initial=0)
-    return replace(
-        asked[0],
-        **{name: torch.cat([tensors_of(rows)[name] for rows in asked]) for name in tensors_of(asked[0])},
-        shared=tuple(
+    pooled = [rows.pooled_embeds for rows in asked if rows.pooled_embeds is not None]
+    return Rows(
+        torch.cat([rows.latents for rows in asked]),
+        torch.cat([rows.timestep for rows in asked]),
+        torch.cat([rows.prompt_embeds for rows in asked]),
+        asked[0].adapter,
+        tuple(
             shared.behind(first) for first, rows in zip(before, asked, strict=False) for shared in rows.shared
         ),
+        torch.cat(pooled) if pooled else None,
     )
+
+
+def _step_together(asked: Sequence[Rows], answers: Sequence[Tensor]) -> None:
+    """Take the steps of those runs together that can be; one alone takes its own.
+
+    Only where divisions are known to round as diffusers' do.
+    """
+    if answers[0].device.type not in ("cpu", "cuda"):
+        return
+    alike = [
+        (rows.stepping, answer)
+        for rows, answer in zip(asked, answers, strict=True)
+        if rows.stepping is not None
+    ]
+    if len(alike) > 1:
+        steppings, predictions = zip(*alike, strict=True)
+        step_together(steppings, predictions)

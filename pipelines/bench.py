@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from pipelines.bench_together import paint_together
-from pipelines.calls import Calls, decode
+from pipelines.bench_in_line import InLine, plain_diffusers
+from pipelines.bench_together import Together, of_artists, one_by_one, paint_together, strip_of
+from pipelines.calls import Calls, decoder_for
+from pipelines.decoding import decode_kept
 from pipelines.denoising import Frame
 from pipelines.latents import to_images
 from pipelines.models.cuda_graphs import CudaGraphs, cuda_graphs_are_for
@@ -25,7 +26,6 @@ from pipelines.models.place import Placement, find_placement
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import paint
 from pipelines.recipe import Recipe, make_recipe
-from pipelines.samplers import make_scheduler
 from pipelines.timeline import TimelineWriter
 
 _FEW_STEPS = "picture, few steps"
@@ -40,9 +40,13 @@ _ARTISTS = (1, 4, 16, 64)
 class BenchRow(BaseModel):
     """One comparison; times are medians in seconds per picture, `ratio` is ours over plain diffusers.
 
-    Of artists at once also how long a tick takes, when the last of them has her first preview, how long one
-    waits for hers who joins the others, and, on an accelerator, its memory at its fullest and how long
-    compiling took before (`pipelines.bench_together`).
+    `plain_s` is the median of all `plain_rounds` plain pictures of the same model, size and steps in the run,
+    painted between all of ours; `plain_least_s` and `plain_most_s` are the quickest and the slowest of them.
+    Of a strip it is what its pictures took one after another, painted by the studio itself.
+
+    Of pictures at once also how long a tick takes, when the last of the artists has her first preview, how
+    long one waits for hers who joins the others, and, on an accelerator, its memory at its fullest and how
+    long compiling took before (`pipelines.bench_together`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,6 +58,9 @@ class BenchRow(BaseModel):
     ours_s: float
     plain_s: float
     ratio: float
+    plain_rounds: int
+    plain_least_s: float
+    plain_most_s: float
     tick_s: float | None = None
     first_preview_s: float | None = None
     joiner_preview_s: float | None = None
@@ -73,8 +80,43 @@ class Bench:
     timeline_cost: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """One of our ways, and the pictures in line that it is compared with once all of them are painted."""
+
+    name: str
+    ours_s: float
+    in_line: InLine
+    artists: int = 1
+    together: Together | None = None
+
+    def row(self, model: StableDiffusion) -> BenchRow:
+        numbers = {} if self.together is None else asdict(self.together)
+        known = {name: value for name, value in numbers.items() if value and name != "ours_s"}
+        return BenchRow.model_validate(
+            {
+                "name": self.name,
+                "model": model.folder.name,
+                "device": _device_name(model.device),
+                "artists": self.artists,
+                "ours_s": self.ours_s,
+                "plain_s": self.in_line.median_s,
+                "ratio": self.ours_s / self.in_line.median_s,
+                "plain_rounds": len(self.in_line.times_s),
+                "plain_least_s": min(self.in_line.times_s),
+                "plain_most_s": max(self.in_line.times_s),
+                **known,
+            }
+        )
+
+
 def bench(
-    folder: ModelFolder, *, rounds: int = 5, artists: Sequence[int] = (), prompt: str = _PROMPT
+    folder: ModelFolder,
+    *,
+    rounds: int = 5,
+    artists: Sequence[int] = (),
+    prompt: str = _PROMPT,
+    strip: bool = False,
 ) -> Bench:
     """Time one picture at the model's default settings, each way in turn, `rounds` times.
 
@@ -83,25 +125,25 @@ def bench(
     studio precision"; where the model has a companion "picture, few steps": its own in the studio's
     precision, beside a plain picture of 25 guided steps; "25 guided steps" and, where it is installed, "25
     guided steps, OpenVINO" as the studio paints them. For each number of `artists`, "together": they all
-    paint at once as in the studio, one round for every five; on CUDA "together, eager" and "together,
-    compiled".
+    paint at once as in the studio, on a CPU one round for every five; on CUDA "together, eager" and
+    "together, compiled". With a `strip`, likewise "strip of seven": mixes at once, over the same in line.
     """
     studio = find_placement()
     plain_dtype = torch.float32 if studio.device.type == "cpu" else torch.float16
     same = load_model(folder, Placement(studio.device, plain_dtype, plain_dtype))
 
     recipe, guided = _recipe_of(folder, folder.defaults, prompt), _recipe_of(folder, _GUIDED, prompt)
+    plain = plain_diffusers(folder, recipe, studio.device, plain_dtype)
+    plain_guided = plain_diffusers(folder, guided, studio.device, plain_dtype)
     costs: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         ways: dict[str, Callable[[], object]] = {
-            "plain": plain_diffusers(folder, recipe, studio.device, plain_dtype),
             "picture": lambda: _picture(same, recipe),
             "picture, timeline kept": lambda: costs.append(painted_and_kept(same, recipe, Path(scratch))),
         }
         as_studio = same if studio.dtype == plain_dtype else load_model(folder, studio)
         if as_studio is not same:
             ways["picture, studio precision"] = lambda: _picture(as_studio, recipe)
-        ways["plain, 25 guided steps"] = plain_diffusers(folder, guided, studio.device, plain_dtype)
         ways[_GUIDED_STEPS] = lambda: _picture(as_studio, guided)
         if openvino_is_for(as_studio):
             as_studio.openvino = prepare_openvino(as_studio, _wait)
@@ -109,36 +151,32 @@ def bench(
         if folder.companion is not None:
             sketch = _recipe_of(folder, folder.companion.pace, prompt)
             ways[_FEW_STEPS] = lambda: _picture(as_studio, sketch)
-        times = _in_turn(ways, rounds)
-    medians = {name: statistics.median(measured) for name, measured in times.items()}
-    plain = dict.fromkeys([_FEW_STEPS, _GUIDED_STEPS, _OPENVINO], medians.pop("plain, 25 guided steps"))
-    plain_s = medians.pop("plain")
-    rows = [
-        BenchRow(
-            name=name,
-            model=folder.name,
-            device=_device_name(studio.device),
-            artists=1,
-            ours_s=ours_s,
-            plain_s=plain.get(name, plain_s),
-            ratio=ours_s / plain.get(name, plain_s),
+        times = _in_turn(ways, (plain, plain_guided), rounds)
+    measured = [
+        _Measured(
+            name,
+            statistics.median(own),
+            plain_guided if name in (_FEW_STEPS, _GUIDED_STEPS, _OPENVINO) else plain,
         )
-        for name, ours_s in medians.items()
+        for name, own in times.items()
     ]
-    plainly = plain_diffusers(folder, recipe, studio.device, plain_dtype)
-    rows += _rows_together(as_studio, recipe, plainly, artists or _usual_artists(studio.device), rounds)
-    return Bench(rows, statistics.median(costs))
+    counts = artists or _usual_artists(studio.device)
+    measured += _together(as_studio, recipe, plain, counts, rounds, strip=strip)
+    return Bench([one.row(as_studio) for one in measured], statistics.median(costs))
 
 
-def bench_architecture(folder: ModelFolder, *, rounds: int = 5, artists: Sequence[int] = ()) -> Bench:
+def bench_architecture(
+    folder: ModelFolder, *, rounds: int = 5, artists: Sequence[int] = (), strip: bool = False
+) -> Bench:
     """Time artists at once only, as `bench` does, for a model whose pictures are of no interest."""
     studio = find_placement()
     plain_dtype = torch.float32 if studio.device.type == "cpu" else torch.float16
     recipe = _recipe_of(folder, folder.defaults, _PROMPT)
-    plainly = plain_diffusers(folder, recipe, studio.device, plain_dtype)
+    plain = plain_diffusers(folder, recipe, studio.device, plain_dtype)
     model = load_model(folder, studio)
     counts = artists or _usual_artists(studio.device) or (1,)
-    return Bench(_rows_together(model, recipe, plainly, counts, rounds))
+    measured = _together(model, recipe, plain, counts, rounds, strip=strip)
+    return Bench([one.row(model) for one in measured])
 
 
 def _usual_artists(device: torch.device) -> tuple[int, ...]:
@@ -151,65 +189,27 @@ def _recipe_of(folder: ModelFolder, pace: Defaults, prompt: str) -> Recipe:
     return make_recipe(**model, **size, **pace.model_dump(), prompt=prompt, seed=1)
 
 
-def _rows_together(
-    model: StableDiffusion,
-    recipe: Recipe,
-    plainly: Callable[[], object],
-    artists: Sequence[int],
-    rounds: int,
-) -> list[BenchRow]:
+def _together(
+    model: StableDiffusion, recipe: Recipe, plain: InLine, artists: Sequence[int], rounds: int, *, strip: bool
+) -> list[_Measured]:
     """Paint for each number of artists at once; on CUDA by torch's own calls, then by compiled ones."""
-    names = ["together"]
-    if cuda_graphs_are_for(model):
-        names = ["together, eager", "together, compiled"]
-    rows: list[BenchRow] = []
-    for name in names:
-        model.compiled = CudaGraphs(model, waits=True) if name.endswith("compiled") else None
+    engines = [", eager", ", compiled"] if cuda_graphs_are_for(model) else [""]
+    measured: list[_Measured] = []
+    for engine in engines:
+        model.compiled = CudaGraphs(model, waits=True) if engine == ", compiled" else None
         for count in artists:
-            # What many paint together has its median in itself.
-            turns = rounds if count == 1 else max(1, rounds // 5)
-            together = paint_together(model, recipe, plainly, artists=count, rounds=turns)
-            rows.append(
-                BenchRow(
-                    name=name,
-                    model=model.folder.name,
-                    device=_device_name(model.device),
-                    artists=count,
-                    ratio=together.ours_s / together.plain_s,
-                    **{name: value for name, value in asdict(together).items() if value},
-                )
-            )
+            # On a CPU what many paint together has its median in itself.
+            turns = max(1, rounds // 5) if count > 1 and model.device.type == "cpu" else rounds
+            together = paint_together(model, of_artists(recipe, count), plain, rounds=turns)
+            measured.append(_Measured(f"together{engine}", together.ours_s, plain, count, together))
+        if strip:
+            cells = strip_of(recipe)
+            in_line = one_by_one(model, cells)
+            together = paint_together(model, lambda _, cells=cells: cells, in_line, rounds=rounds)
+            name = f"strip of seven{engine}, over the seven in line"
+            measured.append(_Measured(name, together.ours_s, in_line, len(cells), together))
     model.compiled = None
-    return rows
-
-
-def plain_diffusers(
-    folder: ModelFolder, recipe: Recipe, device: torch.device, dtype: torch.dtype
-) -> Callable[[], object]:
-    """Return a call that paints the recipe with diffusers' own pipeline."""
-    from diffusers import DiffusionPipeline
-    from diffusers.utils import logging as diffusers_logging
-
-    diffusers_logging.disable_progress_bar()
-    pipeline: Any = DiffusionPipeline.from_pretrained(
-        folder.path, dtype=dtype, variant=folder.variant or None, local_files_only=True
-    )
-    pipeline.scheduler = make_scheduler(recipe.sampler, folder.scheduler_config)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
-
-    def paint_plainly() -> object:
-        return pipeline(
-            recipe.prompt,
-            negative_prompt=recipe.negative_prompt,
-            generator=torch.Generator().manual_seed(recipe.seed),
-            width=recipe.width,
-            height=recipe.height,
-            num_inference_steps=recipe.num_inference_steps,
-            guidance_scale=recipe.guidance_scale,
-        )
-
-    return paint_plainly
+    return measured
 
 
 def _picture(
@@ -221,7 +221,7 @@ def _picture(
 def _picture_by_openvino(model: StableDiffusion, recipe: Recipe) -> object:
     calls = Calls(model)
     latents = paint(model, recipe, predict=lambda rows: calls.predict(rows, "openvino")[0])
-    return to_images(decode(model, latents, "openvino"))
+    return decode_kept(model, [latents], decoder_for(["openvino"]))
 
 
 def _wait(seconds: float) -> bool:
@@ -248,8 +248,13 @@ def painted_and_kept(model: StableDiffusion, recipe: Recipe, folder: Path) -> fl
     return kept_s / (time.perf_counter() - start - kept_s)
 
 
-def _in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time every way once a round, after one that warms up: a machine's drift then meets all alike."""
+def _in_turn(
+    ways: dict[str, Callable[[], object]], plains: Sequence[InLine], rounds: int
+) -> dict[str, list[float]]:
+    """Time every way once a round, and plain pictures with them, after a round that warms up.
+
+    A machine's drift then meets all alike.
+    """
     times: dict[str, list[float]] = {name: [] for name in ways}
     for round_ in range(-1, rounds):
         for name, way in ways.items():
@@ -259,6 +264,8 @@ def _in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
                 torch.cuda.synchronize()
             if round_ >= 0:
                 times[name].append(time.perf_counter() - start)
+        for plain in plains if round_ >= 0 else ():
+            plain.paint()
     return times
 
 

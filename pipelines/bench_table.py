@@ -24,7 +24,10 @@ def print_rows(rows: Sequence[BenchRow]) -> None:
 
 
 def _in_words(row: BenchRow) -> str:
-    said = [f"{60 / row.ours_s:.1f} pictures a minute, plain {60 / row.plain_s:.1f}"]
+    said = [
+        f"{60 / row.ours_s:.1f} pictures a minute, in line {60 / row.plain_s:.1f}",
+        f"where {row.plain_rounds} took {row.plain_least_s:.3f} to {row.plain_most_s:.3f} s",
+    ]
     if row.tick_s is not None:
         said.append(f"a tick takes {1000 * row.tick_s:.1f} ms")
     if row.first_preview_s is not None:

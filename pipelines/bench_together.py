@@ -1,34 +1,34 @@
-"""Many artists at once beside plain diffusers, which paints their pictures one after another."""
+"""Many pictures at once beside the same number one after another."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from pipelines.batching import Failed, Finished, StepBatcher
-from pipelines.calls import decode, engine_of, fit_buckets
+from pipelines.bench_in_line import InLine
+from pipelines.calls import decoder_for, engine_of, fit_buckets
+from pipelines.decoding import decode_kept, decode_looks
 from pipelines.denoising import Frame
-from pipelines.latents import to_images
 from pipelines.models.sd import StableDiffusion
+from pipelines.palette import make_mix
 from pipelines.prompt_to_image import prompt_to_image
 from pipelines.recipe import Recipe
+from pipelines.series import strip
 
-# Plain diffusers takes as long for each picture: a few of them tell how long.
-_PLAIN_PICTURES = 4
-# First previews that come together are decoded together on an accelerator, as in the studio.
-_DECODED_AT_ONCE = 8
+# A picture in line takes as long as any other: a few in each round tell how long.
+_IN_LINE = 4
 # How long the others have been painting when one more joins them.
 _TICKS_BEFORE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """What painting together came to, in seconds; `ours_s` and `plain_s` are per picture.
+    """What painting together came to, in seconds; `ours_s` is per picture.
 
     `tick_s` is the median of the ticks in which everybody stepped, `first_preview_s` when the last of the
     artists saw her first preview. `joiner_preview_s` and `joiner_ticks` say how long one of them waits for
@@ -38,7 +38,6 @@ class Together:
     """
 
     ours_s: float
-    plain_s: float
     tick_s: float
     first_preview_s: float
     peak_bytes: int
@@ -47,36 +46,59 @@ class Together:
     compile_s: float = 0.0
 
 
+def of_artists(recipe: Recipe, artists: int) -> Callable[[int], list[Recipe]]:
+    """Give each artist a seed and a prompt of her own, another one in each round: none is read before."""
+    return lambda round_: [
+        recipe.model_copy(update={"seed": seed, "prompt": f"{recipe.prompt}, {round_} {seed}"})
+        for seed in range(artists)
+    ]
+
+
+def strip_of(recipe: Recipe) -> list[Recipe]:
+    """Walk from one style to another, in seven stops."""
+    styles = [{"name": name, "weight": 1} for name in ("impressionism", "ukiyo-e")]
+    mixed = recipe.model_copy(update={"mix": make_mix(styles, "conditioning")})
+    return [cell.recipe for cell in strip(mixed)]
+
+
+def one_by_one(model: StableDiffusion, recipes: Sequence[Recipe]) -> InLine:
+    """Have recipes painted as a studio paints them, one after another, over and over."""
+    buckets = _buckets(model)
+    left: list[Recipe] = []
+
+    def paint() -> None:
+        left.extend([] if left else recipes)
+        _all_at_once(model, [left.pop(0)], buckets)
+
+    return InLine(paint)
+
+
 def paint_together(
-    model: StableDiffusion, recipe: Recipe, plain: Callable[[], object], *, artists: int, rounds: int
+    model: StableDiffusion, recipes_of: Callable[[int], Sequence[Recipe]], in_line: InLine, *, rounds: int
 ) -> Together:
-    """Paint the recipe with a seed of its own for each artist, all at once, then plainly in line, in turn.
+    """Paint a round's recipes all at once, then some in line, in turn.
 
     Returns:
-        The medians over the rounds, after a first tick and a plain picture that warm up; what is compiled is
-        compiled in that tick.
+        The medians over the rounds, after a first step that warms up: what is compiled is compiled in it.
 
     Raises:
         RuntimeError: a picture could not be painted.
     """
-    recipes = [recipe.model_copy(update={"seed": seed}) for seed in range(artists)]
-    buckets = fit_buckets(model) if model.device.type != "cpu" else ()
+    recipes, buckets = recipes_of(-1), _buckets(model)
     compiled_s = model.compiled.compile_s if model.compiled is not None else 0.0
-    _all_at_once(model, [recipe.model_copy(update={"num_inference_steps": 1})] * artists, buckets)
+    _all_at_once(model, [one.model_copy(update={"num_inference_steps": 1}) for one in recipes], buckets)
+    if len(recipes) > 1 and model.compiled is not None:
+        _joining(model, recipes, buckets)  # whose preview is decoded alone
     compiled_s = model.compiled.compile_s - compiled_s if model.compiled is not None else 0.0
-    plain()
     measured: list[Together] = []
-    for _ in range(rounds):
-        together = _all_at_once(model, recipes, buckets)
-        start = time.perf_counter()
-        in_line = min(artists, _PLAIN_PICTURES)  # each of them ends with numbers on the CPU
-        for _ in range(in_line):
-            plain()
-        measured.append(replace(together, plain_s=(time.perf_counter() - start) / in_line))
-    joiner_preview_s, joiner_ticks = _joining(model, recipes, buckets) if artists > 1 else (0.0, 0)
+    for round_ in range(rounds):
+        measured.append(_all_at_once(model, recipes_of(round_), buckets))
+        in_line.paint(min(len(recipes), _IN_LINE))
+    joiner_preview_s, joiner_ticks = 0.0, 0
+    if len(recipes) > 1:
+        joiner_preview_s, joiner_ticks = _joining(model, recipes_of(rounds), buckets)
     return Together(
         statistics.median(one.ours_s for one in measured),
-        statistics.median(one.plain_s for one in measured),
         statistics.median(one.tick_s for one in measured),
         statistics.median(one.first_preview_s for one in measured),
         max(one.peak_bytes for one in measured),
@@ -84,6 +106,10 @@ def paint_together(
         joiner_ticks,
         compiled_s,
     )
+
+
+def _buckets(model: StableDiffusion) -> tuple[int, ...]:
+    return fit_buckets(model) if model.device.type != "cpu" else ()
 
 
 def _all_at_once(model: StableDiffusion, recipes: Sequence[Recipe], buckets: Sequence[int]) -> Together:
@@ -104,20 +130,19 @@ def _all_at_once(model: StableDiffusion, recipes: Sequence[Recipe], buckets: Seq
             ticks.append(time.perf_counter() - before)
         first = {key: event for key, event in events if isinstance(event, Frame) and key not in seen}
         if first:
-            _preview(model, [frame.denoised for frame in first.values()])
+            decode_looks(model, [frame.denoised for frame in first.values()])
             seen |= first.keys()
             first_preview_s = time.perf_counter() - start
+        painted = [event for _, event in events if isinstance(event, Finished)]
+        if painted:
+            decoder = decoder_for(map(str, painted[0].calls))
+            decode_kept(model, [event.latents for event in painted], decoder)
         for _, event in events:
-            match event:
-                case Finished(latents, calls):
-                    to_images(decode(model, latents, calls[0].engine))
-                case Failed(error):
-                    raise RuntimeError("a picture of the bench could not be painted") from error
-                case _:
-                    pass
+            if isinstance(event, Failed):
+                raise RuntimeError("a picture of the bench could not be painted") from event.error
     peak = torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else 0
     ours_s = (time.perf_counter() - start) / len(recipes)
-    return Together(ours_s, 0.0, statistics.median(ticks), first_preview_s, peak)
+    return Together(ours_s, statistics.median(ticks), first_preview_s, peak)
 
 
 def _joining(model: StableDiffusion, recipes: Sequence[Recipe], buckets: Sequence[int]) -> tuple[float, int]:
@@ -140,11 +165,5 @@ def _joining(model: StableDiffusion, recipes: Sequence[Recipe], buckets: Sequenc
             if isinstance(event, Failed):
                 raise RuntimeError("a picture of the bench could not be painted") from event.error
             if key == "joiner" and isinstance(event, Frame):
-                _preview(model, [event.denoised])
+                decode_looks(model, [event.denoised])
                 return time.perf_counter() - start, ticks
-
-
-def _preview(model: StableDiffusion, latents: Sequence[Tensor]) -> None:
-    size = 1 if model.device.type == "cpu" else _DECODED_AT_ONCE
-    for start in range(0, len(latents), size):
-        to_images(model.preview(torch.cat(list(latents[start : start + size]))))

@@ -19,6 +19,8 @@ BUCKETS = (2, 4, 8, 16, 32, 64)
 # The one bucket of a deterministic studio: four guided pictures in a call, and one alone is not much slower.
 _ONE_BUCKET = 8
 
+_DECODER = "decoder "
+
 Engine = Literal["eager", "compiled", "openvino"]
 
 
@@ -36,9 +38,18 @@ class Call:
         return f"{self.engine} {self.rows}"
 
 
-def calls_in_words(calls: Iterable[Call]) -> str:
-    """Write the calls of a picture, as its infotext has them: "eager 2 + eager 16"."""
-    return " + ".join(map(str, calls))
+def calls_in_words(calls: Iterable[Call | str], decoder: Call | None = None) -> str:
+    """Write the calls of a picture, as its infotext has them: "eager 2 + compiled 16 + decoder compiled 4".
+
+    Nothing is said of a decoder that is torch's own, or follows from the calls.
+    """
+    named = [f"{_DECODER}{decoder}"] if decoder is not None and decoder.engine == "compiled" else []
+    return " + ".join([*map(str, calls), *named])
+
+
+def network_calls(calls: str) -> list[str]:
+    """Take the calls of the network out of what an infotext says: "eager 2", "compiled 16"."""
+    return [call for call in calls.split(" + ") if call and not call.startswith(_DECODER)]
 
 
 def engine_of(model: StableDiffusion, recipe: Recipe, calls: str = "") -> Engine:
@@ -52,24 +63,30 @@ def engine_of(model: StableDiffusion, recipe: Recipe, calls: str = "") -> Engine
     lineage = recipe.lineage()
     if any(member.loras or (member.mix is not None and member.mix.followed) for member in lineage):
         return "eager"
-    if model.compiled is not None and (not calls or "compiled" in calls):
+    network = network_calls(calls)
+    if model.compiled is not None and (not network or any(call.startswith("compiled") for call in network)):
         return "compiled"
     size = recipe.height // model.vae_scale_factor, recipe.width // model.vae_scale_factor
     ready = model.openvino is not None and model.openvino.fits(*size)
     return "openvino" if ready and (not calls or calls.startswith("openvino")) else "eager"
 
 
-def decode(model: StableDiffusion, latents: Tensor, engine: Engine) -> Tensor:
-    """Decode a picture as it is kept: OpenVINO's in the network's precision, as it is half of the time."""
-    if engine == "openvino":
-        return model.preview(latents)
-    recorded = None if model.compiled is None else model.compiled.decode(latents)
-    return model.decode(latents) if recorded is None else recorded
+def decoder_for(network: Iterable[str], before: str = "") -> Call | None:
+    """Choose the decoder of a picture by the calls of the network; None is whichever is quick.
+
+    One that is painted again, of whose calls its infotext says `before`, is decoded as it was.
+    """
+    if any(call.startswith("openvino") for call in network):
+        return Call("openvino", 1)
+    compiled = re.search(rf"(?:^| ){_DECODER}compiled ([1-9])$", before)
+    if compiled:
+        return Call("compiled", int(compiled[1]))
+    return Call("eager", 1) if before else None
 
 
 def buckets_of(model: StableDiffusion, calls: str) -> tuple[int, ...]:
     """Choose the sizes of call that paint a picture again: its own where it had one on an accelerator."""
-    sizes = {int(call.split()[1]) for call in calls.split(" + ") if re.fullmatch(r"[a-z]+ [1-9]\d*", call)}
+    sizes = {int(call.split()[1]) for call in network_calls(calls) if re.fullmatch(r"[a-z]+ [1-9]\d*", call)}
     return tuple(sizes) if model.device.type != "cpu" and len(sizes) == 1 else ()
 
 

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from pipelines.conditioning import Conditioning
 from pipelines.guidance import Composition, Guidance
+from pipelines.image_attention import Shown
 from pipelines.samplers import Scheduler, Space
 from pipelines.shared_attention import Shared
+from pipelines.stepping import Stepping, Taken, solver_of
 from pipelines.styles import STEERING
 
 if TYPE_CHECKING:
@@ -38,16 +40,19 @@ class Rows:
 
     Shapes: latents (n, C, h, w) scaled for the network, timestep (n,) on any device, prompt_embeds
     (n, tokens, dim).
-    `adapter` names the weights that answer, empty for the model's own. `shared` says which rows share their
-    self-attention with which. `pooled_embeds` (n, dim) is for networks that read whole prompts too.
+    `adapter` names the weights that answer, empty for the model's own. `shared` says which rows attend to
+    others, and which to pictures beside their prompt. `pooled_embeds` (n, dim) is for networks that read
+    whole prompts too. `stepping` is what the run will do with the answers, where that can be done together
+    with others'.
     """
 
     latents: Tensor
     timestep: Tensor
     prompt_embeds: Tensor
     adapter: str = ""
-    shared: tuple[Shared, ...] = ()
+    shared: tuple[Shared | Shown, ...] = ()
     pooled_embeds: Tensor | None = None
+    stepping: Stepping | None = None
 
     @property
     def conditioning(self) -> Conditioning:
@@ -267,20 +272,26 @@ def denoise(
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     if first and (set_begin_index := getattr(scheduler, "set_begin_index", None)):
         set_begin_index(first)
+    solver = solver_of(scheduler)
     for step in range(first, len(timesteps)):
         timestep = scheduler.timesteps[step]
         leg = leg_at(legs, step)
         options: dict[str, Any] = {"generator": leg.generator} if takes_generator else {}
         scaled = scheduler.scale_model_input(latents, timestep)
         again = known[step - first] if step - first < len(known) else None
+        taken: Taken | None = None
         if again is not None:
             model_output, pull = again.model_output, again
         else:
             guidance = leg.guidance_at(step, len(timesteps))
             rows = guidance.rows(scaled if canvas is None else canvas.show(scaled), timestep)
-            predictions = yield replace(rows, adapter=leg.weights.name)
+            stepping = None
+            if solver is not None and leg.steering is None:
+                stepping = Stepping(solver, guidance, timestep, latents)
+            predictions = yield replace(rows, adapter=leg.weights.name, stepping=stepping)
             assert predictions is not None, "rows are answered with predictions"
-            model_output, direction = guidance.combine(predictions)
+            taken = stepping.taken if stepping is not None else None
+            model_output, direction = taken[:2] if taken is not None else guidance.combine(predictions)
             shift = None
             if leg.steering is not None:
                 shift = leg.steering.shift(
@@ -292,7 +303,10 @@ def denoise(
                 )
                 model_output = model_output + shift
             pull = Pull(guidance, predictions, direction, shift)
-        following = scheduler.step(model_output, timestep, latents, **options, return_dict=False)[0]
+        if taken is not None:
+            following = taken.following
+        else:
+            following = scheduler.step(model_output, timestep, latents, **options, return_dict=False)[0]
         if again is not None and again.following is not None:
             following = again.following
         else:

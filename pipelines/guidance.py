@@ -83,7 +83,7 @@ class Voice:
     share: Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Composition:
     """Composed predictions: one row for each voice and one unconditional (Liu et al. 2022, equation 11).
 
@@ -99,16 +99,21 @@ class Composition:
         """Whether the first row is unconditional."""
         return not self._is_convex
 
-    @property
+    @cached_property
     def _is_convex(self) -> bool:
         return self.scale <= 1 and all(bool((voice.share >= 0).all()) for voice in self.voices)
 
     def rows(self, latents: Tensor, timestep: Tensor) -> Rows:
         """Ask for x_t under the negative prompt, where it is needed, and under each voice's own."""
+        return _rows(latents, timestep, self._read)
+
+    @cached_property
+    def _read(self) -> Conditioning:
+        """What the rows read."""
         prompts = [voice.prompt for voice in self.voices]
         if not self._is_convex:
             prompts.insert(0, self._negative_prompt())
-        return _rows(latents, timestep, concatenate(prompts))
+        return concatenate(prompts)
 
     def combine(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the composed prediction, and the direction it was taken in (a zero scalar without one)."""

@@ -96,6 +96,9 @@ def begin_canvas(
     else:
         begun = source if mask is None else _filled(model, hole, source, mask, recipe.source)
         latents = scheduler.add_noise(begun, noise, scheduler.timesteps[first : first + 1])
+    if model.device.type != "cpu":
+        # Encoded they lie channels last, unless they are joined with others', and convolutions round by it.
+        latents = latents.contiguous()
     shown = _shown(model, hole, shape, generator) if model.sees_mask else None
     return latents, Canvas(source, noise, mask, first, shown)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines.recipe import BadInput
-from pipelines.styles import METHODS, Lora, Method, Mix, MixedStyle, Reference, Steer, Style
+from pipelines.styles import METHODS, IPAdapter, Lora, Method, Mix, MixedStyle, Reference, Steer, Style
 
 STYLES = Path(__file__).resolve().parents[1] / "assets" / "styles.toml"
 
@@ -98,7 +98,8 @@ def make_mix(
         styles: for each, `name` and `weight`, if wanted `curve` and `region`; `prompt` and `negative_prompt`
             where the style is the artist's own and not in the palette.
         method: one of `METHODS`.
-        references: for each picture that is followed, `image`, its file's SHA-256, and `strength`.
+        references: for each picture that is followed, `image`, its file's SHA-256, `strength`, and where it
+            is followed through an IP-Adapter, as `ip_adapter`, that one's `name` and `sha256`.
         steer: how hard the model's classifier pushes towards the styles.
         loras: for each LoRA, its `name`, its file's `sha256` and its `weight`.
 
@@ -149,7 +150,11 @@ def _mixed(fields: Mapping[str, object]) -> MixedStyle:
 
 def _reference(fields: Mapping[str, object]) -> Reference:
     strength = _number(fields.get("strength"), "How far a picture is followed")
-    return Reference(image=str(fields.get("image", "")), strength=strength)
+    adapter = fields.get("ip_adapter")
+    named = None
+    if isinstance(adapter, Mapping):
+        named = IPAdapter(name=str(adapter.get("name", "")), sha256=str(adapter.get("sha256", "")))
+    return Reference(image=str(fields.get("image", "")), strength=strength, ip_adapter=named)
 
 
 def _lora(fields: Mapping[str, object]) -> Lora:

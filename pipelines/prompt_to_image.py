@@ -244,7 +244,9 @@ def _run(stretches: list[_Stretch], latents: Tensor, known: Sequence[Known | Fra
             answer = None
             if isinstance(event, Frame):
                 frame = event
-                yield replace(event, step=done + taken, steps=steps)
+                if (event.step, event.steps) != (done + taken, steps):
+                    event = replace(event, step=done + taken, steps=steps)
+                yield event
                 taken += 1
             else:
                 answer = yield event

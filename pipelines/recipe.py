@@ -26,7 +26,7 @@ from pydantic import (
 from pipelines.refusal import BadInput
 from pipelines.samplers import SAMPLERS
 from pipelines.sources import Source, source_sentence
-from pipelines.styles import REGION_SIDE, Lora, Mix, region_bytes
+from pipelines.styles import REGION_SIDE, IPAdapter, Lora, Mix, region_bytes
 
 SCHEMA_VERSION = 1
 MAX_STEPS = 150
@@ -149,6 +149,12 @@ class Recipe(BaseModel):
     def loras(self) -> tuple[Lora, ...]:
         """The LoRAs that are added to the model's weights; its ancestors have their own."""
         return self.mix.added if self.mix is not None else ()
+
+    @property
+    def ip_adapters(self) -> tuple[IPAdapter, ...]:
+        """The IP-Adapters that pictures are followed through; its ancestors have their own."""
+        followed = self.mix.followed if self.mix is not None else ()
+        return tuple(one.ip_adapter for one in followed if one.ip_adapter is not None)
 
     def lineage(self) -> list[Recipe]:
         """List the recipes this one branched from, the first ancestor first, itself last."""

@@ -5,9 +5,12 @@ No torch at import: the page lists the samplers before torch has loaded.
 
 from __future__ import annotations
 
+import copy
 import importlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -111,8 +114,15 @@ def make_scheduler(name: str, model_config: Mapping[str, Any]) -> Scheduler:
     Returns:
         An instance of its own: a scheduler remembers the step it is at, so runs never share one.
     """
+    # Making one is mostly asking what its class takes; until `set_timesteps` no two of a kind differ.
+    return copy.copy(_new_scheduler(name, json.dumps(dict(model_config), sort_keys=True)))
+
+
+@lru_cache(maxsize=32)
+def _new_scheduler(name: str, model_config: str) -> Scheduler:
     sampler = SAMPLERS[name]
-    config = {key: value for key, value in model_config.items() if key not in _OWN_SETTINGS}
+    settings: dict[str, Any] = json.loads(model_config)
+    config = {key: value for key, value in settings.items() if key not in _OWN_SETTINGS}
     return getattr(importlib.import_module("diffusers"), sampler.scheduler).from_config(
         {**config, **sampler.config}
     )

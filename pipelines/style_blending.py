@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from pipelines.denoising import Guiding
 from pipelines.guidance import Composition, Guidance, Voice
 from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import Recipe
-from pipelines.references import References, Referred, references_of
+from pipelines.references import Pictures, Referred, pictures_of
 from pipelines.sources import OpenSource, no_sources
 from pipelines.styles import REGION_SIDE, Method, Mix, MixedStyle, region_bytes, with_fragment
 
@@ -23,7 +23,7 @@ def guidance_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource 
     """Encode a recipe's prompts, one pair for each style that is felt, and the pictures that it follows.
 
     Raises:
-        BadInput: a picture that it follows is gone or damaged.
+        BadInput: a picture that it follows, or the IP-Adapter it is followed through, is gone or damaged.
     """
     plain = _encode(model, recipe, None)
     mix = recipe.mix
@@ -32,8 +32,8 @@ def guidance_of(model: StableDiffusion, recipe: Recipe, open_source: OpenSource 
     plain, *own = _sharing_negatives([plain, *(_encode(model, recipe, style) for style in mix.felt)])
     voices = tuple(zip(mix.felt, own, strict=True))
     blend = Blend(mix.method, voices, _regions(model, recipe, mix), plain)
-    references = references_of(model, recipe, open_source)
-    return blend if references is None else Referring(blend, references)
+    pictures = pictures_of(model, recipe, open_source)
+    return blend if pictures is None else Referring(blend, pictures)
 
 
 def shares_of(model: StableDiffusion, recipe: Recipe, mix: Mix) -> Shares:
@@ -74,13 +74,24 @@ class Blend:
     voices: tuple[tuple[MixedStyle, Guidance], ...]
     regions: dict[str, Tensor]
     plain: Guidance
+    _last: dict[tuple[float, ...], Guidance | Composition] = field(
+        default_factory=dict[tuple[float, ...], "Guidance | Composition"], init=False, compare=False
+    )
 
     def at(self, progress: float) -> Guidance | Composition:
         """Mix for a moment of the run, from 0 at its first step to 1 at its last.
 
         Styles without a region are mixed by the method, painted regions lie over them. A style whose weight
-        is zero at this moment asks for no row.
+        is zero at this moment asks for no row. While weights stay as they are, so does the mix.
         """
+        weights = tuple(style.at(progress) for style, _ in self.voices)
+        if weights not in self._last:
+            mixed_now = self._mix(progress)
+            self._last.clear()
+            self._last[weights] = mixed_now
+        return self._last[weights]
+
+    def _mix(self, progress: float) -> Guidance | Composition:
         felt = [(style, own, style.at(progress)) for style, own in self.voices]
         ground = [one for one in felt if one[0].region is None and one[2] != 0]
         painted = [one for one in felt if one[0].region is not None and one[2] > 0]
@@ -144,11 +155,11 @@ class Referring:
     """A mix that also follows pictures."""
 
     blend: Blend
-    references: References
+    pictures: Pictures
 
     def at(self, progress: float) -> Referred:
         """Mix for a moment of the run, from 0 at its first step to 1 at its last."""
-        return Referred(self.blend.at(progress), self.references)
+        return Referred(self.blend.at(progress), self.pictures)
 
 
 def _laid_over(
@@ -174,7 +185,8 @@ def _regions(model: StableDiffusion, recipe: Recipe, mix: Mix) -> dict[str, Tens
 
 
 def _voice(name: str, own: Guidance, share: float | Tensor) -> Voice:
-    amount = share if isinstance(share, Tensor) else own.prompt.embeds.new_tensor(share)
+    # Filled on the device: a number that is sent there would be waited for.
+    amount = share if isinstance(share, Tensor) else own.prompt.embeds.new_full((), share)
     return Voice(name, own.prompt, own.negative_prompt, amount)
 
 

@@ -19,7 +19,7 @@ MAX_REFERENCES = 3
 MAX_STEER = 10.0
 MAX_LORAS = 4
 MAX_LORA_WEIGHT = 2.0
-MAX_LORA_NAME_CHARACTERS = 255
+MAX_FILE_NAME_CHARACTERS = 255
 MAX_WEIGHT = 100.0
 MAX_CURVE_POINTS = 65
 REGION_SIDE = 32
@@ -111,13 +111,26 @@ class MixedStyle(Style):
         return self.weight * (low + (high - low) * (place - before))
 
 
+class IPAdapter(BaseModel):
+    """The IP-Adapter that a picture is followed through: its name, and the SHA-256 of all its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=MAX_FILE_NAME_CHARACTERS)]
+    sha256: Sha256
+
+
 class Reference(BaseModel):
-    """A picture whose manner is taken over: the SHA-256 of its file, and how far, from 0 to 1."""
+    """A picture that is followed: the SHA-256 of its file, how far, from 0 to 1, and through what.
+
+    Without an `ip_adapter` the run attends to it, and takes over its manner (shared attention).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     image: Sha256
     strength: float
+    ip_adapter: Annotated[IPAdapter | None, Field(exclude_if=_is_none)] = None
 
     @field_validator("strength")
     @classmethod
@@ -154,7 +167,7 @@ class Lora(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: Annotated[str, Field(min_length=1, max_length=MAX_LORA_NAME_CHARACTERS)]
+    name: Annotated[str, Field(min_length=1, max_length=MAX_FILE_NAME_CHARACTERS)]
     sha256: Sha256
     weight: float
 
@@ -175,8 +188,8 @@ class Mix(BaseModel):
     spherical mean, "prediction" the network's predictions, one for each style (composable diffusion, Liu et
     al. 2022). Weights are shares: those above zero are divided by their sum, at every step anew. Whatever
     the method, `references` are pictures that are followed beside the styles (shared attention, Hertz et al.
-    2024), `steer` lets a classifier push towards them (Dhariwal and Nichol 2021), and `loras` change the
-    weights that paint (Hu et al. 2022).
+    2024; IP-Adapter, Ye et al. 2023), `steer` lets a classifier push towards them (Dhariwal and Nichol 2021),
+    and `loras` change the weights that paint (Hu et al. 2022).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

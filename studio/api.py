@@ -77,7 +77,9 @@ def add_api(studio: "Studio") -> None:
         over the steps, a "region" and, for a style of your own, its "prompt". method is conditioning, slerp
         or prediction. steer, from 0 to 10, lets the model's style classifier push towards them. follow is
         up to three pictures whose manner is taken over: {"image": a file as gradio_client's handle_file gives
-        it, "strength": from 0 to 1}. loras is {"name of a file in the studio's loras folder": from -2 to 2}.
+        it, "strength": from 0 to 1, and if wanted "ip_adapter": the name of one in the studio's ip_adapters
+        folder, through which it is followed}. loras is {"name of a file in the studio's loras folder": from
+        -2 to 2}.
         """
         artist = artist_of(studio, request) or studio.artists.guest()
         try:
@@ -158,7 +160,7 @@ def add_api(studio: "Studio") -> None:
     ) -> tuple[FileData, dict[str, object]]:
         artist = artist_of(studio, request) or studio.artists.guest()
         try:
-            recipe = recipe_for(folder, **fields, mix=None if mix is None else mix_from(mix, studio.loras))
+            recipe = recipe_for(folder, **fields, mix=None if mix is None else mix_from(mix, studio.shelves))
             group = studio.submit(artist.id, [recipe])
         except BadInput as error:
             raise _refusal(str(error)) from None
@@ -210,7 +212,8 @@ def _followed(studio: "Studio", artist_id: str, follow: list[dict[str, Any]]) ->
         content = _uploaded(one.get("image") or {})
         picture_size(content, max_pixels=studio.sources.max_pixels)
         studio.sources.keep(artist_id, content)
-        references.append({"image": source_key(content), "strength": one.get("strength", 1.0)})
+        followed = {name: one.get(name) for name in ("strength", "ip_adapter") if name in one}
+        references.append({"strength": 1.0, **followed, "image": source_key(content)})
     return references
 
 

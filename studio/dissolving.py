@@ -10,15 +10,13 @@ from PIL import Image
 
 from pipelines.picture_files import fit_picture, fitted_size, read_picture
 from pipelines.samplers import SAMPLERS
-from studio.timelines import Sheet, preview_images, sheet_for, webp_bytes
+from studio.timelines import Sheet, sheet_for, webp_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipelines.models.find import ModelFolder
     from pipelines.models.sd import StableDiffusion
-
-_DECODED_AT_ONCE = 8
 
 
 def describe_dissolving(model: StableDiffusion, content: bytes, *, seed: int) -> dict[str, object]:
@@ -36,6 +34,7 @@ def describe_dissolving(model: StableDiffusion, content: bytes, *, seed: int) ->
     Raises:
         BadInput: it is not a picture.
     """
+    from pipelines.decoding import decode_looks
     from pipelines.forward_process import dissolve
     from pipelines.latents import to_images
 
@@ -44,10 +43,6 @@ def describe_dissolving(model: StableDiffusion, content: bytes, *, seed: int) ->
     sampler, count = way_back(folder), folder.defaults.num_inference_steps
     gone = dissolve(model, image, sampler=sampler, num_inference_steps=count, seed=seed)
     sheet = sheet_for(len(gone.stops), width=image.width, height=image.height)
-    size = 1 if model.device.type == "cpu" else _DECODED_AT_ONCE
-    latents = [
-        picture for part in gone.latents.split(size) for picture in preview_images(model, list(part.split(1)))
-    ]
     return {
         "recipe": {
             "width": image.width,
@@ -66,7 +61,7 @@ def describe_dissolving(model: StableDiffusion, content: bytes, *, seed: int) ->
         "count": sheet.count,
         "layers": {
             "denoised": _sheet_url(sheet, to_images(gone.pixels)),
-            "latents": _sheet_url(sheet, latents),
+            "latents": _sheet_url(sheet, decode_looks(model, gone.latents.split(1))),
         },
         "picture": _data_url(_png(image), "image/png"),
     }

@@ -61,6 +61,11 @@ class DataDir:
         """The LoRA files that artists of this studio can use."""
         return self.root / "loras"
 
+    @property
+    def ip_adapters(self) -> Path:
+        """The IP-Adapters that artists of this studio can follow pictures through."""
+        return self.root / "ip_adapters"
+
     def source(self, key: str) -> Path:
         """The file of one source, named by its SHA-256."""
         return self.sources / key
@@ -104,7 +109,8 @@ class DataDir:
             BadInput: naming the folder and what would be right.
         """
         try:
-            for folder in (self.artworks, self.timelines, self.sources, self.loras):
+            kept = (self.artworks, self.timelines, self.sources, self.loras, self.ip_adapters)
+            for folder in kept:
                 folder.mkdir(parents=True, exist_ok=True)
             write_file(self.root / "writable", b"and with room")
             (self.root / "writable").unlink()

@@ -6,10 +6,10 @@ import base64
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import DatabaseError
 
@@ -21,7 +21,7 @@ from studio.jobs import Job, Jobs
 from studio.sentences import NotFinite, sentence_for
 from studio.sources import Sources
 from studio.storage import Storage
-from studio.timelines import LAST_STOP, MASK, decoded_at_once, preview_images, webp_bytes, write_sheets
+from studio.timelines import LAST_STOP, MASK, webp_bytes, write_sheets
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +63,12 @@ class _Turn:
     canvas: _Canvas
     frames: list[Frame]
     latents: Tensor | None
+
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+# A picture, and the call of a decoder that it came from.
+_Decoded = tuple["Image.Image", "Call"]
 
 
 @dataclass(eq=False, frozen=True, slots=True)
@@ -253,6 +259,8 @@ class Finisher:
 
         Each turn moves its jobs to the end of the line.
         """
+        from pipelines.decoding import decoded_at_once
+
         ready = [canvas for canvas in self._waiting.values() if canvas.frames or canvas.latents is not None]
         if not ready or self._model is None:
             return ready[:1]
@@ -262,7 +270,7 @@ class Finisher:
             for one in ready
             if (one.job.recipe.width, one.job.recipe.height) == (recipe.width, recipe.height)
         ]
-        return alike[: decoded_at_once(recipe, self._model.device.type)]
+        return alike[: decoded_at_once(self._model.device.type, width=recipe.width, height=recipe.height)]
 
     def _wait_for_painter(self) -> None:
         """Have what comes next on this thread's stream wait for all that the painter has launched by now."""
@@ -291,32 +299,54 @@ class Finisher:
                     canvas.frames = []
         self._wait_for_painter()
         # When decoding is slower than painting only the newest is still of interest.
-        previews = self._previews([turn.frames[-1] for turn in turns if turn.frames])
+        previews, pictures = self._previews(turns), self._pictures(turns)
         for turn in turns:
             job_id = turn.canvas.job.id
             try:
                 self._keep_frames(turn.canvas, turn.frames, last=turn.latents is not None)
                 if turn.frames:
-                    self._show(turn.canvas, turn.frames[-1], previews)
+                    self._show(turn.canvas, turn.frames[-1], previews.get(job_id))
                 if turn.latents is not None:
-                    self._save(turn.canvas, turn.latents)
+                    self._save(turn.canvas, turn.latents, pictures.get(job_id))
             except Exception as error:
                 log.exception("job %s failed while it was finished", job_id)
                 self.drop(job_id)
                 self._clear_dropped()
                 self._jobs.fail(job_id, sentence_for(error))
 
-    def _previews(self, frames: list[Frame]) -> dict[int, Image.Image]:
-        """Decode what frames predict in one call: pictures by `id` of their frame; none of a single one."""
+    def _previews(self, turns: list[_Turn]) -> dict[str, Image.Image]:
+        """Decode what the jobs' newest frames predict, in one call."""
+        from pipelines.decoding import decode_looks
+
+        newest = {turn.canvas.job.id: turn.frames[-1] for turn in turns if turn.frames}
+        return self._together(
+            newest, lambda model, frames: decode_looks(model, [frame.denoised for frame in frames])
+        )
+
+    def _pictures(self, turns: list[_Turn]) -> dict[str, _Decoded]:
+        """Decode what has been painted, in one call, but for what may have to be decoded as it was before."""
+        from pipelines.decoding import decode_kept
+
+        done = {
+            turn.canvas.job.id: turn.latents
+            for turn in turns
+            if turn.latents is not None and not turn.canvas.job.repaints
+            if _laid_otherwise(turn.canvas.job.recipe) is None
+        }
+        return self._together(done, decode_kept)
+
+    def _together(
+        self, waiting: dict[str, _T], decode: Callable[[StableDiffusion, list[_T]], list[_U]]
+    ) -> dict[str, _U]:
+        """Decode what several jobs wait for: by job; nothing of a single one, or where it fails."""
         assert self._model is not None
-        if len(frames) < 2:
+        if len(waiting) < 2:
             return {}
         try:
-            images = preview_images(self._model, [frame.denoised for frame in frames])
+            return dict(zip(waiting, decode(self._model, list(waiting.values())), strict=True))
         except Exception:
-            log.exception("previews that could not be decoded together are decoded one by one")
+            log.exception("what could not be decoded together is decoded one by one")
             return {}
-        return {id(frame): image for frame, image in zip(frames, images, strict=True)}
 
     def _keep_frames(self, canvas: _Canvas, frames: list[Frame], *, last: bool) -> None:
         """Write frames to the timeline; without room for them, the picture goes on without a timeline."""
@@ -338,28 +368,32 @@ class Finisher:
             canvas.untimed = _no_timeline(error)
             remove_folder(folder)
 
-    def _show(self, canvas: _Canvas, frame: Frame, decoded: Mapping[int, Image.Image]) -> None:
+    def _show(self, canvas: _Canvas, frame: Frame, image: Image.Image | None) -> None:
+        from pipelines.decoding import decode_looks
+
         assert self._model is not None
-        image = decoded.get(id(frame)) or preview_images(self._model, [frame.denoised])[0]
-        preview = webp_bytes(image)
+        preview = webp_bytes(image or decode_looks(self._model, [frame.denoised])[0])
         canvas.previews[frame.step] = preview
         url = f"data:image/webp;base64,{base64.b64encode(preview).decode()}"
         self._jobs.previewed(canvas.job.id, frame.step, url)
 
-    def _save(self, canvas: _Canvas, latents: Tensor) -> None:
+    def _save(self, canvas: _Canvas, latents: Tensor, decoded: _Decoded | None) -> None:
         """Decode, keep and list a picture, and line its timeline up for its sheets."""
-        from pipelines.calls import calls_in_words, decode
-        from pipelines.latents import to_images
+        from pipelines.calls import calls_in_words, decoder_for, network_calls
+        from pipelines.decoding import decode_kept
         from pipelines.stitching import stitch
 
         assert self._model is not None
         job = canvas.job
         if not bool(latents.isfinite().all()):
             raise NotFinite
-        # Alone, not in a batch: the same recipe gives the same pixels in a busy studio.
-        calls = calls_in_words(canvas.calls) or self.calls(job)  # of steps that were known, as they came
-        pixels = decode(self._model, latents, "openvino" if calls.startswith("openvino") else "eager")
-        stitched = stitch(job.recipe, to_images(pixels)[0], self._sources.open)
+        before = self.calls(job)
+        network = [*map(str, canvas.calls)] or network_calls(before)  # of steps that were known, as they came
+        if decoded is None:
+            decoded = decode_kept(self._model, [latents], decoder_for(network, before))[0]
+        picture, decoder = decoded
+        calls = calls_in_words(network, decoder)
+        stitched = stitch(job.recipe, picture, self._sources.open)
         if not self._jobs.claim(job.id):
             self.drop(job.id)
             return

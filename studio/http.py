@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import NotModifiedResponse
 from starlette.types import Scope
 
+from pipelines.models.shelf import Shelf
 from pipelines.recipe import BadInput
 from studio.artists import COOKIE, COOKIE_AGE_S, GUEST_ID, Artist
 from studio.gallery import NotHers, is_id
@@ -340,18 +341,25 @@ def _add_sources(app: FastAPI, studio: Studio) -> None:
         return Response(content, 200, {"Cache-Control": "private, max-age=31536000, immutable"}, "image/webp")
 
     def loras() -> Response:
-        told = [
-            {"name": file.name, "sha256": file.sha256, "refusal": file.refusal, "note": file.note}
-            for file in studio.loras.files()
-        ]
-        return JSONResponse({"loras": told}, headers=_PRIVATE)
+        return JSONResponse({"loras": _told(studio.shelves.loras)}, headers=_PRIVATE)
+
+    def ip_adapters() -> Response:
+        return JSONResponse({"ip_adapters": _told(studio.shelves.ip_adapters)}, headers=_PRIVATE)
 
     app.add_api_route("/loras", loras)
+    app.add_api_route("/ip_adapters", ip_adapters)
     app.add_api_route("/sources/{key}/view.webp", view)
     app.add_api_route("/sources", bring, methods=["POST"])
     app.add_api_route("/sources/from/{artwork_id}", bring_artwork, methods=["POST"])
     app.add_api_route("/sources/{key}", source)
     app.add_api_route("/sources/{key}/dissolving", dissolving)
+
+
+def _told(shelf: Shelf) -> list[dict[str, str]]:
+    return [
+        {"name": file.name, "sha256": file.sha256, "refusal": file.refusal, "note": file.note}
+        for file in shelf.files()
+    ]
 
 
 def _file(request: Request, path: Path, media_type: str, download_name: str | None = None) -> Response:

@@ -25,6 +25,13 @@ Loras = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="A folder of LoRAs (safetensors), beside loras/ in the data directory."),
 ]
+IPAdapters = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="A folder of IP-Adapters with their image encoder, beside ip_adapters/ in the data directory.",
+    ),
+]
 Deterministic = Annotated[
     bool,
     typer.Option(
@@ -107,6 +114,7 @@ class StudioOptions:
     ] = MAX_BYTES / 1e6
     deterministic: Deterministic = False
     loras: Loras = None
+    ip_adapters: IPAdapters = None
 
     @property
     def settings(self) -> Settings:
@@ -121,6 +129,7 @@ class StudioOptions:
             max_source_bytes=round(self.max_megabytes * 10**6),
             deterministic=self.deterministic,
             loras=self.loras,
+            ip_adapters=self.ip_adapters,
         )
 
 

@@ -28,6 +28,7 @@ _STYLES = (
     "sketching",
     "blend",
     "mix",
+    "follow",
     "overtime",
     "inpaint",
     "masks",

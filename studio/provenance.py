@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from pipelines.picture_files import Picture, encode_png
 from pipelines.recipe import BadInput, Recipe, read_recipe
-from pipelines.styles import Mix, shares_in_words
+from pipelines.styles import Mix, Reference, shares_in_words
 from studio.files import write_file
 
 INFOTEXT_CHUNK = "parameters"
@@ -86,13 +86,17 @@ def _mix_parameters(mix: Mix) -> dict[str, str]:
     if mix.felt:
         parameters = {"Styles": shares_in_words(mix.felt), "Style method": mix.method}
     if mix.followed:
-        hashes = (f"{one.image[:_MODEL_HASH_DIGITS]} {one.strength:g}" for one in mix.followed)
-        parameters["Style references"] = ", ".join(hashes)
+        parameters["Style references"] = ", ".join(map(_reference_in_words, mix.followed))
     if mix.steer is not None and mix.steer.strength:
         parameters["Style steering"] = f"{mix.steer.strength:g}"
     if mix.added:
         parameters["LoRAs"] = ", ".join(f"{lora.name} {lora.weight:g}" for lora in mix.added)
     return parameters
+
+
+def _reference_in_words(reference: Reference) -> str:
+    through = f" through {reference.ip_adapter.name}" if reference.ip_adapter is not None else ""
+    return f"{reference.image[:_MODEL_HASH_DIGITS]} {reference.strength:g}{through}"
 
 
 def _quoted(value: str) -> str:

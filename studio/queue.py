@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.models.find import ModelFolder
-from pipelines.models.lora_files import LoraShelf
+from pipelines.models.shelves import Shelves
 from pipelines.recipe import BadInput, Recipe
 from studio.finishing import Finisher
 from studio.jobs import Job, Jobs
@@ -63,7 +63,7 @@ class JobQueue:
         finisher: Finisher,
         sources: Sources,
         sketches: Sketches,
-        loras: LoraShelf,
+        shelves: Shelves,
         folder: ModelFolder,
         *,
         runs_per_artist: int,
@@ -73,7 +73,7 @@ class JobQueue:
         self._finisher = finisher
         self._sketches = sketches
         self._sources = sources
-        self._loras = loras
+        self._shelves = shelves
         self._folder = folder
         self._runs_per_artist = runs_per_artist
         self._deterministic = deterministic
@@ -127,7 +127,7 @@ class JobQueue:
             from pipelines.models.openvino_cpu import openvino_is_for
 
             model = load_model(self._folder)
-            model.adapters.shelf = self._loras
+            model.find_on(self._shelves)
             if model.device.type != "cpu":
                 from pipelines.calls import fit_buckets
 

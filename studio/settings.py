@@ -26,7 +26,7 @@ class Settings(BaseModel):
     else is painting; `keep_live_s` how long a finished group keeps its previews in memory;
     `timeline_budget_bytes` what the timelines of one artist may take on the disk before her oldest unpinned
     ones are dropped;
-    `loras` is a folder of LoRA files beside the one in the data directory;
+    `loras` and `ip_adapters` are folders of such files beside those in the data directory;
     `max_source_bytes` and `max_source_pixels` how large a picture may be that an artist brings.
     """
 
@@ -37,6 +37,7 @@ class Settings(BaseModel):
     data_dir: Path = Field(default_factory=default_data_dir)
     model: str = EMBEDDED
     loras: Path | None = None
+    ip_adapters: Path | None = None
     database_url: str = ""
     runs_per_artist: int = Field(default=0, ge=0)
     deterministic: bool = False

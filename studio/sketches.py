@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pipelines.recipe import Recipe
 from studio.finishing import Finisher
 from studio.sentences import NotFinite, sentence_for
-from studio.timelines import preview_images, webp_bytes
+from studio.timelines import webp_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,13 +149,15 @@ class Sketches:
         """Have latents worked out and decoded; what of the same sketch is older by then is passed over."""
 
         def decode(model: StableDiffusion) -> None:
+            from pipelines.decoding import decode_looks
+
             if sketch.look.ended:
                 return
             try:
                 latents = look()
                 if not bool(latents.isfinite().all()):
                     raise NotFinite
-                content = webp_bytes(preview_images(model, [latents])[0])
+                content = webp_bytes(decode_looks(model, [latents])[0])
             except Exception as error:
                 self._fail(sketch, error)
                 return

@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pipelines.models.find import find_model
+from pipelines.models.ip_adapter_files import IPAdapterShelf
 from pipelines.models.lora_files import LoraShelf
+from pipelines.models.shelves import Shelves
 from pipelines.recipe import MAX_SEED, BadInput, Recipe, make_recipe
 from studio.artists import Artists
 from studio.dissolving import describe_dissolving
@@ -69,8 +71,18 @@ class Studio:
                 max_pixels=settings.max_source_pixels,
             )
             self.presets = Presets(self._data)
-            beside = (settings.loras,) if settings.loras is not None else ()
-            self.loras = LoraShelf((*beside, self._data.loras), self.folder, "the studio's loras folder")
+            self.shelves = Shelves(
+                LoraShelf(
+                    tuple(filter(None, (settings.loras, self._data.loras))),
+                    self.folder,
+                    "the studio's loras folder",
+                ),
+                IPAdapterShelf(
+                    tuple(filter(None, (settings.ip_adapters, self._data.ip_adapters))),
+                    self.folder,
+                    "the studio's ip_adapters folder",
+                ),
+            )
             self.jobs = Jobs(self._index, keep_live_s=settings.keep_live_s)
             self.storage = Storage(self._index, self._data, budget_bytes=settings.timeline_budget_bytes)
             self._finisher = Finisher(self.jobs, self.gallery, self.storage, self.sources, self._data)
@@ -81,7 +93,7 @@ class Studio:
                 self._finisher,
                 self.sources,
                 self.sketches,
-                self.loras,
+                self.shelves,
                 self.folder,
                 runs_per_artist=settings.runs_per_artist,
                 deterministic=settings.deterministic,
@@ -140,12 +152,12 @@ class Studio:
 
         Raises:
             BadInput: none or too many pictures, a sampler this model does not follow, a source she did not
-                bring, a LoRA that is not here, an unknown artist, or a full disk.
+                bring, a LoRA or an IP-Adapter that is not here, an unknown artist, or a full disk.
         """
         for recipe in recipes:
             self.folder.check_sampler(recipe.sampler)
             self.sources.check(recipe, artist_id)
-            self.loras.check(recipe)
+            self.shelves.check(recipe)
         return self.jobs.add(artist_id, recipes)
 
     def sketch(self, artist_id: str, wake: Callable[[], None], **fields: object) -> Sketch:
@@ -213,7 +225,7 @@ class Studio:
 
         Raises:
             NotHers: it is not hers.
-            BadInput: it was painted with other weights or a LoRA that is not here, or the disk is full.
+            BadInput: it was painted with other weights, what it needs is not here, or the disk is full.
         """
         artwork = self.gallery.get(artwork_id, artist_id)
         if artwork.artist_id != artist_id:
@@ -228,7 +240,7 @@ class Studio:
                 f"{self.folder.name} ({self.folder.revision[:8]}): only that one paints it again.",
                 "model",
             )
-        self.loras.check(recipe)
+        self.shelves.check(recipe)
         return self.jobs.add(artist_id, [recipe], repaints=artwork_id)
 
     def sheet(self, artwork_id: str, artist_id: str, layer: str) -> Path:

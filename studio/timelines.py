@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from PIL import Image
 
-from pipelines.recipe import Recipe
 from studio.files import write_file
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pipelines.models.sd import StableDiffusion
 
 Layer = Literal["latents", "denoised"]
@@ -33,10 +30,6 @@ MASK = "mask.webp"
 MAX_SHEET_SIDE_PX = 8192
 _WEBP_QUALITY = 80
 _WEBP_METHOD = 3  # half the time of the default for a few percent in size
-# Decoded at once on an accelerator: enough to be quick on small pictures, without a memory peak on large
-# ones. On a CPU a picture takes the same time alone, and alone keeps live previews waiting least.
-_DECODED_AT_ONCE = 8
-_DECODED_AT_ONCE_PX = 4 * 512 * 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +67,6 @@ def sheet_for(count: int, *, width: int, height: int) -> Sheet:
     return Sheet(count, columns, max(1, int(width * shrunk)), max(1, int(height * shrunk)))
 
 
-def decoded_at_once(recipe: Recipe, device: str) -> int:
-    """How many pictures of this size are decoded in one call."""
-    if device == "cpu":
-        return 1
-    return max(1, min(_DECODED_AT_ONCE, _DECODED_AT_ONCE_PX // (recipe.width * recipe.height)))
-
-
 def webp_bytes(image: Image.Image) -> bytes:
     """Encode an image as WebP, for looking at."""
     stream = io.BytesIO()
@@ -109,6 +95,7 @@ def write_sheets(folder: Path, model: StableDiffusion, previews: Mapping[int, by
         BadInput: a frame is missing or damaged.
         OSError: the disk is full and the like.
     """
+    from pipelines.decoding import decode_looks, decoded_at_once
     from pipelines.timeline import read_timeline
 
     timeline = read_timeline(folder)
@@ -122,29 +109,16 @@ def write_sheets(folder: Path, model: StableDiffusion, previews: Mapping[int, by
                 with Image.open(io.BytesIO(known[step])) as preview:
                     _put(image, sheet, step, preview.convert("RGB"))
         unknown = [step for step in steps if step not in known]
-        size = decoded_at_once(recipe, model.device.type)
+        size = decoded_at_once(model.device.type, width=recipe.width, height=recipe.height)
         for start in range(0, len(unknown), size):
             batch = unknown[start : start + size]
             frames = [timeline.frame(step) for step in batch]
             latents = [frame.denoised if layer == "denoised" else frame.noisy for frame in frames]
-            for step, picture in zip(batch, preview_images(model, latents), strict=True):
+            for step, picture in zip(batch, decode_looks(model, latents), strict=True):
                 _put(image, sheet, step, picture)
             yield
         write_file(folder / f"{layer}.webp", webp_bytes(image))
         yield
-
-
-def preview_images(model: StableDiffusion, latents: list[Tensor]) -> list[Image.Image]:
-    """Decode latents, each (1, C, h, w), in one quick call, to be looked at and not to be kept."""
-    import torch
-
-    from pipelines.latents import to_images
-
-    count = len(latents)
-    # On an accelerator in calls of a few sizes, each of which its libraries prepare for once.
-    size = count if model.device.type == "cpu" else 1 << (count - 1).bit_length()
-    filled = [*latents, *latents[-1:] * (size - count)]
-    return to_images(model.preview(torch.cat(filled).to(model.device))[:count])
 
 
 def _put(sheet_image: Image.Image, sheet: Sheet, step: int, picture: Image.Image) -> None:

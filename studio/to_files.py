@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from pipelines.models.find import ModelFolder, find_model
+from pipelines.models.ip_adapter_files import IPAdapterShelf
 from pipelines.models.lora_files import LoraShelf
+from pipelines.models.shelves import Shelves
 from pipelines.picture_files import fitted_size, picture_size, read_file
 from pipelines.recipe import BadInput, Recipe, make_recipe
 from pipelines.regions import painted_size
@@ -47,18 +49,29 @@ def recipe_maker(folder: ModelFolder, **options: object) -> Callable[..., Recipe
     return recipe
 
 
-def lora_shelf(folder: ModelFolder, loras: Path | None) -> LoraShelf:
-    """Find LoRAs in a folder, and in the one of the usual data directory.
+def shelves_for(folder: ModelFolder, loras: Path | None, ip_adapters: Path | None) -> Shelves:
+    """Find LoRAs and IP-Adapters in two folders, and in those of the usual data directory.
 
     Raises:
         BadInput: there is no such folder.
     """
-    usual = DataDir(default_data_dir()).loras
-    if loras is None:
-        return LoraShelf((usual,), folder, str(usual))
-    if not loras.is_dir():
-        raise BadInput(f"There is no folder {loras}. Give --loras a folder with LoRAs as safetensors files.")
-    return LoraShelf((loras, usual), folder, str(loras))
+    for given, option, kind in (
+        (loras, "--loras", "LoRAs"),
+        (ip_adapters, "--ip-adapters", "IP-Adapters"),
+    ):
+        if given is not None and not given.is_dir():
+            raise BadInput(
+                f"There is no folder {given}. Give {option} a folder with {kind} as safetensors files."
+            )
+    usual = DataDir(default_data_dir())
+    return Shelves(
+        LoraShelf(tuple(filter(None, (loras, usual.loras))), folder, str(loras or usual.loras)),
+        IPAdapterShelf(
+            tuple(filter(None, (ip_adapters, usual.ip_adapters))),
+            folder,
+            str(ip_adapters or usual.ip_adapters),
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +114,10 @@ def read_hole(folder: ModelFolder, image: Path, mask: Path | None, **choices: ob
     return Beginning(source, *size, (picture,) if hole is None else (picture, hole))
 
 
-def read_reference(given: str) -> tuple[dict[str, object], bytes]:
+def read_reference(given: str, ip_adapter: str = "") -> tuple[dict[str, object], bytes]:
     """Read "picture.jpg=0.4": what a mix says of a picture that it follows, and the picture's file.
+
+    With the name of an IP-Adapter it is followed through that one.
 
     Raises:
         BadInput: there is no "=" in it, or no such picture.
@@ -112,7 +127,7 @@ def read_reference(given: str) -> tuple[dict[str, object], bytes]:
         raise BadInput(f"Give a picture to follow as FILE=STRENGTH, such as {given}=0.4.", "mix")
     content = read_file(Path(name))
     picture_size(content)
-    return {"image": source_key(content), "strength": strength}, content
+    return {"image": source_key(content), "strength": strength, "ip_adapter": ip_adapter}, content
 
 
 def paint_all(
@@ -123,16 +138,17 @@ def paint_all(
     *,
     deterministic: bool = False,
     calls: str = "",
-    loras: LoraShelf | None = None,
+    shelves: Shelves | None = None,
 ) -> None:
     """Load the model once and paint every job to its file, with torch's own calls.
 
     `sources` are the files that recipes name; `deterministic` paints as a studio does that is; `calls`, as
-    the infotext of a picture has them, paints as it was painted; `loras` is where LoRAs are found.
+    the infotext of a picture has them, paints as it was painted; `shelves` are where LoRAs and
+    IP-Adapters are found.
     """
-    from pipelines.calls import Call, Calls, buckets_of, calls_in_words, decode, engine_of, fit_buckets
+    from pipelines.calls import Call, Calls, buckets_of, calls_in_words, decoder_for, engine_of, fit_buckets
+    from pipelines.decoding import decode_kept
     from pipelines.denoising import Rows
-    from pipelines.latents import to_images
     from pipelines.models.cuda_graphs import CudaGraphs, cuda_graphs_are_for
     from pipelines.models.load import load_model
     from pipelines.models.openvino_cpu import openvino_is_for, prepare_openvino
@@ -142,17 +158,19 @@ def paint_all(
     from pipelines.timeline import TimelineWriter
     from studio.provenance import save_png
 
-    open_source, shelf = open_among(sources), loras or LoraShelf((), find_model(str(folder)))
+    open_source = open_among(sources)
     for path, recipe in jobs:
         for key in recipe.files:
             open_source(key)  # what is missing is said before the model is loaded
-        shelf.check(recipe)
+        if shelves is not None:
+            shelves.check(recipe)
         prepare_folder(path.parent)
     if timeline is not None:
         prepare_folder(timeline)
     with _progress(len(jobs)) as progress:
         model: StableDiffusion = load_model(find_model(str(folder)))
-        model.adapters.shelf = shelf
+        if shelves is not None:
+            model.find_on(shelves)
         buckets = buckets_of(model, calls)
         if deterministic and model.device.type != "cpu":
             buckets = fit_buckets(model, deterministic=True)
@@ -183,8 +201,8 @@ def paint_all(
             latents = paint_latents(model, recipe, on_frame, open_source=open_source, predict=predict)
             if writer is not None:
                 writer.close()
-            painted = to_images(decode(model, latents, engine))[0]
-            save_png(path, stitch(recipe, painted, open_source).whole, recipe, calls_in_words(made))
+            painted, decoder = decode_kept(model, [latents], decoder_for(map(str, made), calls))[0]
+            save_png(path, stitch(recipe, painted, open_source).whole, recipe, calls_in_words(made, decoder))
 
 
 def _wait(seconds: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from pipelines.random_models import SDXLSizes, write_random_sdxl
 from pipelines.style_classifier import StyleClassifier
@@ -170,3 +177,87 @@ def _byte_tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer(
         str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16, unk_token="<|endoftext|>"
     )
+
+
+def save_ip_adapter(
+    folder: Path, model: Path, *, name: str = "looks", kind: str = "whole", seed: int = 5
+) -> Path:
+    """Save a random IP-Adapter for a model, and beside it the image encoder that it was trained with.
+
+    `kind` is "whole" as the first of its releases, "plus" as those that look place by place, or "full".
+    """
+    loaded: Any = UNet2DConditionModel.from_pretrained(model, subfolder="unet")
+    width: int = loaded.config.cross_attention_dim
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator) / shape[-1] ** 0.5
+
+    tensors = {f"image_proj.{key}": random(*shape) for key, shape in _IMAGE_PROJECTIONS[kind](width).items()}
+    attentions = [key for key in loaded.attn_processors if key.endswith("attn2.processor")]
+    for attention in attentions:
+        place = 2 * attentions.index(attention) + 1
+        channels: int = loaded.get_submodule(attention.removesuffix(".processor")).to_k.out_features
+        for part in ("to_k_ip", "to_v_ip"):
+            tensors[f"ip_adapter.{place}.{part}.weight"] = random(channels, width)
+    save_file(tensors, folder / f"{name}.safetensors")
+    if not (folder / "image_encoder").exists():
+        torch.manual_seed(6)
+        config = CLIPVisionConfig(
+            hidden_size=24,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            image_size=32,
+            patch_size=16,
+            projection_dim=20,
+        )
+        CLIPVisionModelWithProjection(config).save_pretrained(folder / "image_encoder")
+    return folder / f"{name}.safetensors"
+
+
+# The shapes of what makes words of a picture, for a network that reads words of so many numbers.
+_IMAGE_PROJECTIONS: dict[str, Callable[[int], dict[str, tuple[int, ...]]]] = {
+    "whole": lambda width: {
+        "proj.weight": (4 * width, 20),
+        "proj.bias": (4 * width,),
+        "norm.weight": (width,),
+        "norm.bias": (width,),
+    },
+    "full": lambda width: {
+        "proj.0.weight": (24, 24),
+        "proj.0.bias": (24,),
+        "proj.2.weight": (width, 24),
+        "proj.2.bias": (width,),
+        "proj.3.weight": (width,),
+        "proj.3.bias": (width,),
+    },
+    "plus": lambda width: (
+        {
+            "latents": (1, 5, 16),
+            "proj_in.weight": (16, 24),
+            "proj_in.bias": (16,),
+            "proj_out.weight": (width, 16),
+            "proj_out.bias": (width,),
+            "norm_out.weight": (width,),
+            "norm_out.bias": (width,),
+        }
+        | {
+            f"layers.{layer}.{key}": shape
+            for layer in range(4)
+            for key, shape in {
+                "0.norm1.weight": (16,),
+                "0.norm1.bias": (16,),
+                "0.norm2.weight": (16,),
+                "0.norm2.bias": (16,),
+                "0.to_q.weight": (64, 16),
+                "0.to_kv.weight": (128, 16),
+                "0.to_out.weight": (16, 64),
+                "1.0.weight": (16,),
+                "1.0.bias": (16,),
+                "1.1.weight": (64, 16),
+                "1.3.weight": (16, 64),
+            }.items()
+        }
+    ),
+}

@@ -102,6 +102,7 @@ class Gallery {
     const rows = [
       ["Styles", recipe.mix ? recipe.mix.styles.map(({ name }) => name).join(" + ") : ""],
       ["LoRAs", (recipe.mix?.loras ?? []).map(({ name, weight }) => `${name} ${weight}`).join(", ")],
+      ["IP-Adapters", [...new Set((recipe.mix?.references ?? []).flatMap(({ ip_adapter: adapter }) => adapter?.name ?? []))].join(", ")],
       ["Negative prompt", recipe.negative_prompt],
       ["Seed", recipe.seed],
       ["Sampler", recipe.sampler],

@@ -2,9 +2,10 @@
 
 import { button, el, icon } from "./dom.js";
 import { hear, say, tell } from "./desk.js";
-import { Follow, Steer } from "./beside.js";
+import { Follow, followed } from "./follow.js";
 import { INKS } from "./inks.js";
 import { Loras } from "./loras.js";
+import { Steer } from "./steer.js";
 
 // What each way does, in an artist's words; its name in the literature is the tooltip.
 const METHODS = [
@@ -127,7 +128,8 @@ export class Mix {
       type: "button", title, "data-method": method, onclick: () => this.#mixBy(method),
     }, icon(look), el("strong", {}, name), el("span", {}, words)));
     this.methods = el("section.mixing-ways", {},
-      el("div.ways", { role: "group", "aria-label": "Way of mixing" }, ...this.ways), this.follow.root, this.steer.root, this.loras.root);
+      el("div.ways", { role: "group", "aria-label": "Way of mixing" }, ...this.ways), this.follow.root, this.steer.root, this.loras.root,
+      this.alone ? null : this.follow.none);
   }
 
   // A style in the artist's own words: a name for the mix, and what is put after the prompt.
@@ -213,7 +215,7 @@ export class Mix {
 
 function whole(method, styles, references, steer, loras) {
   const mix = { method, styles: styles.map(told) };
-  if (references?.length) mix.references = references.map(({ image, strength }) => ({ image, strength }));
+  if (references?.length) mix.references = references.map(followed);
   if (steer) mix.steer = steer;
   if (loras?.length) mix.loras = loras.map(({ name, sha256, weight }) => ({ name, sha256, weight }));
   return mix;

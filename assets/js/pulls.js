@@ -117,7 +117,10 @@ function wordsOf(rows) {
 // What else had a hand in it, in a sentence.
 function beside({ references = [], steer = null, loras = [] }) {
   const parts = [];
-  if (references.length) parts.push(references.length === 1 ? "a picture was followed" : `${references.length} pictures were followed`);
+  for (const through of new Set(references.map((one) => one.ip_adapter?.name))) {
+    const count = references.filter((one) => one.ip_adapter?.name === through).length;
+    parts.push(`${count === 1 ? "a picture was" : `${count} pictures were`} followed${through ? ` through ${through}` : ""}`);
+  }
   if (steer?.strength) parts.push(`a classifier steered with strength ${steer.strength}`);
   const added = loras.filter(({ weight }) => weight !== 0).map(({ name, weight }) => `${name} (${weight})`);
   if (added.length) parts.push(`${added.join(", ")} ${added.length === 1 ? "was" : "were"} added to the model`);

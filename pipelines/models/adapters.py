@@ -13,10 +13,12 @@ from weakref import WeakValueDictionary
 
 from torch import nn
 
+from pipelines.image_attention import SeenPictures, Shown, show_pictures
 from pipelines.models.find import ModelFolder
 from pipelines.models.lora import Updates, merge_updates, read_updates
-from pipelines.models.lora_files import LoraShelf, unet_files
-from pipelines.shared_attention import SharedAttention, share_attention
+from pipelines.models.lora_files import LoraShelf
+from pipelines.models.shelf import unet_files
+from pipelines.shared_attention import Shared, SharedAttention, share_attention
 from pipelines.styles import Lora
 
 # As the companion's sampler asks for it (`SAMPLERS`).
@@ -36,10 +38,18 @@ class Adapter:
         return copy.deepcopy(self.unet, {id(weight): weight for weight in weights})
 
     @cached_property
-    def sharing(self) -> tuple[Any, SharedAttention]:
-        """One whose rows can share their attention, and what says which of them do."""
+    def _listening(self) -> tuple[Any, SharedAttention, SeenPictures]:
         unet = self.on_same_weights()
-        return unet, share_attention(unet)
+        return unet, share_attention(unet), show_pictures(unet)
+
+    def answering(self, shared: Sequence[Shared | Shown]) -> Any:
+        """Return the U-Net that answers a call in which rows attend to others, or to pictures, as told."""
+        if not shared:
+            return self.unet
+        unet, attention, pictures = self._listening
+        attention.shared = tuple(one for one in shared if isinstance(one, Shared))
+        pictures.shown = tuple(one for one in shared if isinstance(one, Shown))
+        return unet
 
 
 class Adapters:

@@ -1,4 +1,4 @@
-"""U-Nets compiled and recorded as CUDA graphs: a call then costs one launch instead of hundreds.
+"""U-Nets and decoders compiled and recorded as CUDA graphs: a call then costs one launch instead of hundreds.
 
 Each number of rows and size of picture is a program of its own, since nothing of a graph may change but the
 numbers in its inputs. Compiling takes a minute, so it is done beside the painter, for what is really painted.
@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.denoising import Rows, tensors_of
 from pipelines.models.place import cache_dir
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 # Each keeps memory for its inputs and its answer; what is between them they share.
 _MOST_GRAPHS = 16
+_MOST_DECODERS = 8
 _MOST_VARIANTS = 96
 # A whole picture's calls: what is asked less often is not worth a minute.
 _OFTEN = 20
@@ -43,6 +45,8 @@ _WARM_UPS = 3
 _TURN_S = 1e-5
 
 _Kind = tuple[str, tuple[int, ...], tuple[int, ...]]
+# Whether it decodes looks in a way of their own, and the shape of the latents.
+_DecoderKind = tuple[bool, tuple[int, ...]]
 
 
 def cuda_graphs_are_for(model: StableDiffusion) -> bool:
@@ -56,9 +60,38 @@ def compile_call(unet: Any, backend: str | Callable[..., Any] = "inductor") -> A
     `unet` is changed; `backend` is torch.compile's.
     """
     unet.fuse_qkv_projections()
+    _lay_channels_last(unet)
+    return _compile(unet, backend)
+
+
+def compile_decoder(
+    model: StableDiffusion, *, looks: bool, backend: str | Callable[..., Any] = "inductor"
+) -> Callable[[Tensor], Tensor]:
+    """Have what `model.decode` does compiled, or `model.preview`, anew for every shape it is given."""
+    vae, decode = model.decoder(looks=looks)
+    _lay_channels_last(vae.decoder)
+
+    def decoded(latents: Tensor) -> Tensor:
+        return decode(vae, latents)
+
+    return _compile(decoded, backend)
+
+
+def _compile(call: Any, backend: str | Callable[..., Any]) -> Any:
     # A convolution of one pixel is a matrix product, for which the compiler knows better programs.
     options: dict[str, Any] = {"conv_1x1_as_mm": True} if backend == "inductor" else {}
-    return torch.compile(unet, dynamic=False, backend=backend, options=options)
+    return torch.compile(call, dynamic=False, backend=backend, options=options)
+
+
+def _lay_channels_last(module: nn.Module) -> None:
+    """Give a network's convolutions weights of their own that lie as the compiler wants them.
+
+    It would copy them so in every call: of SD 1.5's U-Net a gigabyte.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d) and part.kernel_size != (1, 1):
+            weight = part.weight.to(memory_format=torch.channels_last)
+            part.weight = nn.Parameter(weight, requires_grad=False)
 
 
 @dataclass(slots=True)
@@ -87,7 +120,10 @@ class CudaGraphs:
         self._calls = _Recorder(model.device, self._capturing)
         # Pictures are decoded while the next calls are made: these graphs have memory of their own.
         self._decoding = _Recorder(model.device, self._capturing)
-        self._decoders: dict[tuple[int, ...], _Graph | None] = {}
+        self._decoders: dict[_DecoderKind, _Graph] = {}
+        self._decoders_met: Counter[_DecoderKind] = Counter()
+        self._without_decoder: set[_DecoderKind] = set()
+        self._decoding_programs: dict[bool, Callable[[Tensor], Tensor]] = {}
         # How long compiling took in all, in seconds.
         self.compile_s = 0.0
 
@@ -110,19 +146,18 @@ class CudaGraphs:
         return graph.replay(self._model.unet_arguments(rows))
 
     def keep_compiling(self, is_over: Callable[[float], bool]) -> None:
-        """Compile the kinds of call that are met, the most frequent first, up to as many as there may be.
+        """Compile what is met, the most frequent first, up to as many as there may be; calls before decoders.
 
         Args:
             is_over: waits up to so many seconds, and tells whether to give up.
         """
         while not is_over(_LOOK_S):
-            rows = self._most_wanted()
-            decoders = [shape for shape, graph in list(self._decoders.items()) if graph is None]
+            rows, decoder = self._most_wanted(), self._most_wanted_decoder()
             with _short_turns():
-                for shape in decoders:
-                    self.prepare_decoder(shape)
                 if rows is not None and len(self._graphs) < _MOST_GRAPHS:
                     self.prepare(rows)
+                elif decoder is not None and len(self._decoders) < _MOST_DECODERS:
+                    self._try_decoder(*decoder)
 
     def _most_wanted(self) -> Rows | None:
         wanted = [
@@ -130,15 +165,26 @@ class CudaGraphs:
         ]
         return max(wanted, key=lambda met: met.calls).rows if wanted else None
 
+    def _most_wanted_decoder(self) -> _DecoderKind | None:
+        done = self._decoders.keys() | self._without_decoder
+        met = ((kind, calls) for kind, calls in self._decoders_met.most_common() if kind not in done)
+        kind, calls = next(met, (None, 0))
+        return kind if calls >= _OFTEN else None
+
+    def _try_decoder(self, looks: bool, shape: tuple[int, ...]) -> None:
+        """Prepare a decoder; where that fails, as for want of memory, torch's own goes on."""
+        try:
+            self.prepare_decoder(looks, shape)
+        except Exception:
+            log.exception("latents of %s are decoded by torch", shape)
+            self._without_decoder.add((looks, shape))
+            self.clear_device_cache()
+
     def prepare(self, rows: Rows) -> None:
         """Compile and record the call of rows of these shapes, whatever numbers they have."""
         start = time.perf_counter()
         kind, model = _kind(rows), self._model
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir("inductor")))
-        # All shapes are variants of one function, and dynamo gives up on it after 8 by default. The setting
-        # belongs to the thread that compiles; torch gives it no public name.
-        settings: Any = import_module("torch._dynamo.config")
-        settings.recompile_limit = _MOST_VARIANTS
+        _set_up_compiler()
         with torch.inference_mode(False), torch.no_grad():
             if rows.adapter not in self._unets:
                 self._unets[rows.adapter] = compile_call(model.unet_on_same_weights(rows.adapter))
@@ -152,22 +198,32 @@ class CudaGraphs:
         log.info("calls of %d rows for latents %s are compiled, in %.0f s", kind[1][0], kind[1][2:], took_s)
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor) -> Tensor | None:
-        """Decode one picture as `StableDiffusion.decode` does, to the same bits; None without a graph."""
-        shape = tuple(latents.shape)
-        if shape not in self._decoders and len(self._decoders) < _MOST_GRAPHS:
-            self._decoders[shape] = None
-            if self._waits:
-                self.prepare_decoder(shape)
-        graph = self._decoders.get(shape)
-        return None if graph is None else graph.replay({"latents": latents})
+    def decode(self, latents: Tensor, *, looks: bool = False) -> Tensor | None:
+        """Decode as `StableDiffusion.decode` does, or for `looks` as `preview` does; None without a graph."""
+        kind = looks and not self._model.looks_are_kept, tuple(latents.shape)
+        if self._waits and kind not in self._decoders and len(self._decoders) < _MOST_DECODERS:
+            self.prepare_decoder(*kind)
+        graph = self._decoders.get(kind)
+        if graph is None:
+            self._decoders_met[kind] += 1
+            return None
+        return graph.replay({"latents": latents})
 
-    def prepare_decoder(self, shape: tuple[int, ...]) -> None:
-        """Record how latents of a shape are decoded: not compiled, which takes longer than it would save."""
+    def prepare_decoder(self, looks: bool, shape: tuple[int, ...]) -> None:
+        """Compile and record how latents of a shape are decoded, to be kept or as looks."""
+        start = time.perf_counter()
+        _set_up_compiler()
         with torch.inference_mode(False), torch.no_grad():
+            if looks not in self._decoding_programs:
+                self._decoding_programs[looks] = compile_decoder(self._model, looks=looks)
+            decode = self._decoding_programs[looks]
             latents = torch.zeros(shape, device=self._model.device)
-            decode = self._model.decode
-            self._decoders[shape] = self._decoding.record(lambda: decode(latents), {"latents": latents})
+            self._decoders[looks, shape] = self._decoding.record(
+                lambda: decode(latents), {"latents": latents}
+            )
+        took_s = time.perf_counter() - start
+        self.compile_s += took_s
+        log.info("the decoder of %d latents %s is compiled, in %.0f s", shape[0], shape[2:], took_s)
 
     def clear_device_cache(self) -> None:
         """Give unused memory back to the device; not while a graph is recorded, which torch forbids."""
@@ -231,6 +287,17 @@ class _Graph:
             return self.answer.to(torch.float32, copy=True)
 
 
+def _set_up_compiler() -> None:
+    """Tell torch's compiler where its programs are kept, and how many one thread may make of a function.
+
+    All shapes are variants of one function, and dynamo gives up on it after 8 by default. The setting belongs
+    to the thread that compiles; torch gives it no public name.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir("inductor")))
+    settings: Any = import_module("torch._dynamo.config")
+    settings.recompile_limit = _MOST_VARIANTS
+
+
 @contextmanager
 def _short_turns() -> Generator[None]:
     """Let other threads go on without delay while this one computes."""
@@ -250,6 +317,7 @@ def _blank(rows: Rows, device: torch.device) -> Rows:
     """Return rows of the same shapes on a device, all of zeros."""
     return replace(
         rows,
+        stepping=None,
         **{name: torch.zeros_like(tensor, device=device) for name, tensor in tensors_of(rows).items()},
     )
 

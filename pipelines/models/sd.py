@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +16,7 @@ from pipelines.conditioning import Conditioning
 from pipelines.denoising import Rows
 from pipelines.models.adapters import Adapters
 from pipelines.models.find import ModelFolder
+from pipelines.models.ip_adapter import IPAdapters
 from pipelines.models.place import Placement
 from pipelines.models.remembering import remembered
 from pipelines.style_classifier import StyleClassifier, load_style_classifier
@@ -24,10 +24,14 @@ from pipelines.style_classifier import StyleClassifier, load_style_classifier
 if TYPE_CHECKING:
     from pipelines.models.cuda_graphs import CudaGraphs
     from pipelines.models.openvino_cpu import OpenVINO
+    from pipelines.models.shelves import Shelves
 
 # How many networks with LoRAs are kept for the next picture with the same ones.
 _KEPT_ON_CPU = 2
 _KEPT_ON_ACCELERATOR = 4
+
+# The mean and the deviation of each channel (1, C, 1, 1), of an autoencoder that says them.
+_Spread = tuple[Tensor, Tensor] | None
 
 
 class StableDiffusion:
@@ -46,12 +50,14 @@ class StableDiffusion:
         unet = self._load(UNet2DConditionModel, "unet", placement.dtype)
         on_cpu = placement.device.type == "cpu"
         self.adapters = Adapters(folder, unet, kept=_KEPT_ON_CPU if on_cpu else _KEPT_ON_ACCELERATOR)
+        self.ip_adapters = IPAdapters(folder, unet)
         self.style_classifier: StyleClassifier | None = None
         if folder.classifier is not None:
             file = folder.path / folder.classifier.weights
             self.style_classifier = load_style_classifier(file, folder.classifier.styles, self.device)
         vae_dtype, self._preview_dtype = self._vae_dtypes(placement)
         self._vae = self._load(AutoencoderKL, "vae", vae_dtype)
+        self._spread = _spread(self._vae.config, self.device)
         same = vae_dtype == self._preview_dtype
         self._preview_vae = self._vae if same else _halved(copy.deepcopy(self._vae), self._preview_dtype)
         self._text_encoder = self._load(CLIPTextModel, "text_encoder", torch.float32)
@@ -67,6 +73,11 @@ class StableDiffusion:
         # Other engines for the same network, where there are any.
         self.openvino: OpenVINO | None = None
         self.compiled: CudaGraphs | None = None
+
+    def find_on(self, shelves: Shelves) -> None:
+        """Find LoRAs and IP-Adapters on these shelves from now on."""
+        self.adapters.shelf = shelves.loras
+        self.ip_adapters.shelf = shelves.ip_adapters
 
     def _vae_dtypes(self, placement: Placement) -> tuple[torch.dtype, torch.dtype]:
         """Choose the autoencoder's precision for pictures that are kept, and for looks that are not.
@@ -136,7 +147,8 @@ class StableDiffusion:
         Returns:
             Its raw output, of the same shape, in float32.
         """
-        return self._unet(rows)(**self.unet_arguments(rows), return_dict=False)[0].float()
+        unet = self.adapters[rows.adapter].answering(rows.shared)
+        return unet(**self.unet_arguments(rows), return_dict=False)[0].float()
 
     def unet_arguments(self, rows: Rows) -> dict[str, Any]:
         """Return what the U-Net is called with, by name: tensors on the device, or dictionaries of them."""
@@ -147,19 +159,10 @@ class StableDiffusion:
             "encoder_hidden_states": rows.prompt_embeds.to(self.dtype),
         }
 
-    def _unet(self, rows: Rows) -> Any:
-        """Find the network that answers: where attention is shared, a second one on the same weights."""
-        adapter = self.adapters[rows.adapter]
-        if not rows.shared:
-            return adapter.unet
-        unet, attention = adapter.sharing
-        attention.shared = rows.shared
-        return unet
-
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (n, C, h, w) to pixels (n, 3, H, W), about [-1, 1], float32."""
-        return _decode(self._vae, latents, self._vae.dtype)
+        return _decode(self._vae, latents, self._vae.dtype, self._spread)
 
     @torch.inference_mode()
     def preview(self, latents: Tensor) -> Tensor:
@@ -167,7 +170,23 @@ class StableDiffusion:
 
         Of the embedded model's pictures, at 59 dB or better; no value of 255 differs by more than 3.
         """
-        return _decode(self._preview_vae, latents, self._preview_dtype)
+        return _decode(self._preview_vae, latents, self._preview_dtype, self._spread)
+
+    @property
+    def looks_are_kept(self) -> bool:
+        """Whether `preview` is `decode`: both by one autoencoder."""
+        return self._preview_vae is self._vae
+
+    def decoder(self, *, looks: bool) -> tuple[Any, Callable[[Any, Tensor], Tensor]]:
+        """Return a second autoencoder on the same weights as `decode` or `preview` has, and how it decodes.
+
+        It takes no memory, and its modules may be changed.
+        """
+        own = self._preview_vae if looks else self._vae
+        dtype = self._preview_dtype if looks else self._vae.dtype
+        weights = (*own.parameters(), *own.buffers())
+        vae = copy.deepcopy(own, {id(weight): weight for weight in weights})
+        return vae, lambda vae, latents: _decode(vae, latents, dtype, self._spread)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -177,7 +196,7 @@ class StableDiffusion:
         """
         posterior = self._vae.encode(pixels.to(self.device, self._vae.dtype)).latent_dist
         latents = posterior.mode() if generator is None else posterior.sample(generator)
-        return _scaled(self._vae, latents.float())
+        return _scaled(self._vae, latents.float(), self._spread)
 
 
 def _halved(vae: Any, dtype: torch.dtype) -> Any:
@@ -196,33 +215,29 @@ def _in_float32(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(tensor.float() for tensor in given)
 
 
-def _decode(vae: Any, latents: Tensor, dtype: torch.dtype) -> Tensor:
-    return vae.decode(_unscaled(vae, latents).to(dtype), return_dict=False)[0].float()
+def _decode(vae: Any, latents: Tensor, dtype: torch.dtype, spread: _Spread) -> Tensor:
+    return vae.decode(_unscaled(vae, latents, spread).to(dtype), return_dict=False)[0].float()
 
 
-def _scaled(vae: Any, latents: Tensor) -> Tensor:
+def _scaled(vae: Any, latents: Tensor, spread: _Spread) -> Tensor:
     """Bring an autoencoder's latents to the scale of the network, as diffusers does."""
-    if (spread := _spread(vae, latents)) is None:
+    if spread is None:
         return vae.config.scaling_factor * latents
     mean, deviation = spread
     return (latents - mean) * vae.config.scaling_factor / deviation
 
 
-def _unscaled(vae: Any, latents: Tensor) -> Tensor:
-    if (spread := _spread(vae, latents)) is None:
+def _unscaled(vae: Any, latents: Tensor, spread: _Spread) -> Tensor:
+    if spread is None:
         return latents / vae.config.scaling_factor
     mean, deviation = spread
     return latents * deviation / vae.config.scaling_factor + mean
 
 
-def _spread(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return the mean and the deviation of each channel (1, C, 1, 1), of an autoencoder that says them."""
-    mean, deviation = vae.config.get("latents_mean"), vae.config.get("latents_std")
-    if mean is None or deviation is None:
-        return None
-    return _channels(tuple(mean), latents.device), _channels(tuple(deviation), latents.device)
-
-
-@lru_cache  # while calls are recorded as a CUDA graph, nothing may be copied to the device
-def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(values, device=device).view(1, -1, 1, 1)
+def _spread(config: Any, device: torch.device) -> _Spread:
+    """Put on the device what an autoencoder says of its latents; a compiled decoder finds it there."""
+    mean, deviation = (
+        None if values is None else torch.tensor(values, device=device).view(1, -1, 1, 1)
+        for values in (config.get("latents_mean"), config.get("latents_std"))
+    )
+    return None if mean is None or deviation is None else (mean, deviation)

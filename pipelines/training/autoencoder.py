@@ -1,9 +1,12 @@
 """Trains the autoencoder: pixels to latents an eighth of their size, and back.
 
-L1 on pixels and on their gradients, a light Kullback-Leibler term, and a term that asks halved latents to
-decode to the halved picture (Kouzelis et al., 2025, EQ-VAE), which makes latents easier to denoise. In the
-last part a patch discriminator (hinge loss, feature matching) sharpens texture; its pull is kept at a fixed
-share of the reconstruction's own gradient (the balancer of Défossez et al., 2022).
+L1 on pixels and on their gradients, structural similarity, a light Kullback-Leibler term, and a term that
+asks halved latents to decode to the halved picture (Kouzelis et al., 2025, EQ-VAE), which makes latents
+easier to denoise. Some pictures are decoded from their first, coarse channels alone (nested dropout, Rippel
+et al., 2014), so that these hold as much as they can. The others add what is fine and end up smaller: noise
+covers them first, and a denoiser settles what a picture is before how it looks from near. In the last part a
+patch discriminator (hinge loss, feature matching) sharpens texture; its pull is kept at a fixed share of the
+reconstruction's own gradient (the balancer of Défossez et al., 2022).
 """
 
 from __future__ import annotations
@@ -35,11 +38,14 @@ class AutoencoderTraining:
     crop_px: int = 128
     learning_rate: float = 4e-4
     gradient_weight: float = 0.5
+    structure_weight: float = 0.1
     kl_weight: float = 3e-4
     halving_weight: float = 0.15
-    adversary_from: float = 0.6
-    adversary_share: float = 0.08
-    matching_share: float = 0.20
+    coarse_share: float = 0.25
+    fine_deviation: float = 0.5
+    adversary_from: float = 0.7
+    adversary_share: float = 0.06
+    matching_share: float = 0.15
     adversary_learning_rate: float = 2e-4
     ema_decay: float = 0.999
     compile: bool = False
@@ -50,10 +56,16 @@ class AutoencoderTraining:
 class Reconstruction(nn.Module):
     """One forward pass of the autoencoder for training."""
 
-    def __init__(self, vae: AutoencoderKL, *, autocast: bool) -> None:
-        """Wrap `vae`; `autocast` computes in bfloat16."""
+    def __init__(
+        self, vae: AutoencoderKL, *, coarse_channels: int, coarse_share: float, autocast: bool
+    ) -> None:
+        """Wrap `vae`; `coarse_share` of the pictures are decoded from `coarse_channels` alone.
+
+        `autocast` computes in bfloat16.
+        """
         super().__init__()
         self.vae = vae
+        self.coarse_channels, self.coarse_share = coarse_channels, coarse_share
         self.autocast = autocast
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -62,6 +74,9 @@ class Reconstruction(nn.Module):
             mean, log_variance = _moments(self.vae, pixels).float().chunk(2, dim=1)
             log_variance = log_variance.clamp(-30.0, 20.0)
             latents = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+            whole = torch.rand(len(latents), 1, 1, 1, device=latents.device) >= self.coarse_share
+            coarse, fine = latents.tensor_split([self.coarse_channels], dim=1)
+            latents = torch.cat([coarse, fine * whole], dim=1)
             decoded = _decoded(self.vae, latents)
             halved = functional.avg_pool2d(latents[: max(1, len(latents) // 2)], 2)
             small = _decoded(self.vae, halved)
@@ -98,18 +113,26 @@ class PatchDiscriminator(nn.Module):
         return logits.float(), features
 
 
-def reconstruction_loss(decoded: torch.Tensor, pixels: torch.Tensor, gradient_weight: float) -> torch.Tensor:
-    """L1 on pixels plus L1 on their horizontal and vertical differences."""
+def reconstruction_loss(
+    decoded: torch.Tensor, pixels: torch.Tensor, training: AutoencoderTraining
+) -> torch.Tensor:
+    """L1 on pixels, L1 on their horizontal and vertical differences, and what SSIM lacks of one, weighted."""
     error = decoded - pixels
     slopes = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    return error.abs().mean() + gradient_weight * slopes
+    unlike = 1.0 - ssim(decoded, pixels).mean()
+    return error.abs().mean() + training.gradient_weight * slopes + training.structure_weight * unlike
 
 
 class AutoencoderStep:
     """One training step of the autoencoder, and of its adversary in the last part."""
 
     def __init__(
-        self, accelerator: Accelerator, vae: AutoencoderKL, bank: PictureBank, training: AutoencoderTraining
+        self,
+        accelerator: Accelerator,
+        vae: AutoencoderKL,
+        bank: PictureBank,
+        architecture: Architecture,
+        training: AutoencoderTraining,
     ) -> None:
         """Set up the optimizers and join the other processes; the clock has not started yet."""
         on_gpu = accelerator.device.type == "cuda"
@@ -125,7 +148,12 @@ class AutoencoderStep:
             betas=(0.5, 0.9),
             fused=on_gpu,
         )
-        model = Reconstruction(vae, autocast=on_gpu)
+        model = Reconstruction(
+            vae,
+            coarse_channels=architecture.coarse_channels,
+            coarse_share=training.coarse_share,
+            autocast=on_gpu,
+        )
         if training.compile:
             model.compile(dynamic=False)
         self._model = accelerator.prepare(model)
@@ -156,7 +184,7 @@ class AutoencoderStep:
         pixels = self._draw(step)
         decoded, small, kl = self._model(pixels)
         leaf = decoded.detach().requires_grad_()
-        loss = reconstruction_loss(leaf, pixels, training.gradient_weight)
+        loss = reconstruction_loss(leaf, pixels, training)
         (pull,) = torch.autograd.grad(loss, leaf)
         if progress >= training.adversary_from:
             pull = pull + _adversarial_pull(leaf, pixels, pull, self.discriminator, training)
@@ -185,12 +213,20 @@ def train_autoencoder(
     training: AutoencoderTraining,
     budget: Budget,
     resume: bool = False,
+    initial: Path | None = None,
 ) -> None:
-    """Train, measure on held-out pictures, and write the averaged weights to `output/vae`."""
+    """Train, measure on held-out pictures, and write the averaged weights to `output/vae`.
+
+    `initial` is a model folder whose autoencoder is trained on from; where its latents have fewer channels
+    the layers beside them start at random, as everything does without it.
+    """
     journal = Journal(output / "log.jsonl", enabled=accelerator.is_main_process)
     torch.manual_seed(accelerator.process_index)
-    vae = place(build_autoencoder(architecture), accelerator.device)
-    train_step = AutoencoderStep(accelerator, vae, bank, training)
+    vae = build_autoencoder(architecture)
+    if initial is not None:
+        _take_over(vae, load_autoencoder(initial / "vae"))
+    vae = place(vae, accelerator.device)
+    train_step = AutoencoderStep(accelerator, vae, bank, architecture, training)
 
     def keep(step: int) -> None:
         sheet = output / "sheets" / f"autoencoder-{step:06d}.png"
@@ -212,7 +248,13 @@ def train_autoencoder(
         finished.load_state_dict(train_step.averaged.model.state_dict())
         finished.eval()
         journal.write(stage="autoencoder", **measure_autoencoder(finished, bank))
-        finished.register_to_config(scaling_factor=latent_scale(finished, bank))
+        scaling_factor = balance_latents(
+            finished,
+            bank,
+            coarse_channels=architecture.coarse_channels,
+            fine_deviation=training.fine_deviation,
+        )
+        finished.register_to_config(scaling_factor=scaling_factor)
         finished.save_pretrained(str(output / "vae"))
     accelerator.wait_for_everyone()
 
@@ -256,6 +298,19 @@ def _train_adversary(
     optimizer.zero_grad(set_to_none=True)
 
 
+def load_autoencoder(folder: Path) -> AutoencoderKL:
+    """An autoencoder's folder, in float32 on the CPU."""
+    vae = AutoencoderKL.from_pretrained(str(folder), dtype=torch.float32)
+    assert isinstance(vae, AutoencoderKL)
+    return vae
+
+
+def _take_over(vae: AutoencoderKL, earlier: AutoencoderKL) -> None:
+    """Copy the weights of an earlier autoencoder into every layer that has kept its shape."""
+    weights, known = vae.state_dict(), earlier.state_dict()
+    vae.load_state_dict({n: known[n] if known[n].shape == w.shape else w for n, w in weights.items()})
+
+
 @torch.no_grad()
 def encode(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     """Pixels (B, 3, H, W) to the means of their latents (B, C, H/8, W/8), not yet scaled."""
@@ -296,14 +351,33 @@ def measure_autoencoder(vae: nn.Module, bank: PictureBank) -> dict[str, float]:
     return {"psnr_db": torch.cat(decibels).mean().item(), "ssim": torch.cat(likeness).mean().item()}
 
 
-def latent_scale(vae: nn.Module, bank: PictureBank) -> float:
-    """One over the standard deviation of the latents of training pictures."""
+@torch.no_grad()
+def balance_latents(vae: nn.Module, bank: PictureBank, coarse_channels: int, fine_deviation: float) -> float:
+    """Give fine channels `fine_deviation` times the deviation of the coarse ones; return the scaling factor.
+
+    The factor, one over their deviation, brings the coarse channels of training pictures to one. The 1x1
+    convolutions at both sides of the latents take the change up, so that pictures decode as before.
+    """
+    assert isinstance(vae, AutoencoderKL)
+    assert vae.quant_conv is not None
+    assert vae.post_quant_conv is not None
     latents = [
-        encode(vae, to_pixels(bank.pixels[shape][bank.draw_rows(shape, 64)])).flatten()
+        encode(vae, to_pixels(bank.pixels[shape][bank.draw_rows(shape, 64)])).transpose(0, 1).flatten(1)
         for shape in bank.rows
         if bank.weights[shape].sum() > 0
     ]
-    return 1.0 / torch.cat(latents).std().item()
+    coarse, fine = torch.cat(latents, dim=1).tensor_split([coarse_channels])
+    deviation = coarse.std().item()
+    factor = torch.ones(len(coarse) + len(fine), device=coarse.device)
+    factor[coarse_channels:] = fine_deviation * deviation / fine.std().clamp_min(1e-6)
+    weight, bias = vae.quant_conv.weight.data, vae.quant_conv.bias
+    assert bias is not None
+    channels = len(factor)
+    weight[:channels] *= factor.view(-1, 1, 1, 1)
+    bias.data[:channels] *= factor
+    bias.data[channels:] += 2 * factor.log()  # the rest of it is the logarithm of the variance
+    vae.post_quant_conv.weight.data /= factor.view(1, -1, 1, 1)
+    return 1.0 / deviation
 
 
 def _compare(vae: nn.Module, bank: PictureBank) -> list[torch.Tensor]:

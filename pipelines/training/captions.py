@@ -100,20 +100,20 @@ def compose_caption(facts: Facts, common: frozenset[str], rng: random.Random, ba
     subject = _subject(facts, common, rng)
     style = rng.choice(STYLE_WORDS.get(facts.style, (facts.style,)))
     kind = rng.random()
-    if subject and kind < 0.10:
+    if subject and kind < 0.08:
         return _reword(subject, rng)
-    if kind < 0.17:
+    if kind < 0.15:
         genre = _genre(facts, rng) if rng.random() < 0.5 else ""
         return _join(_shuffled([genre, style], rng))
-    if subject and kind < 0.40:
+    if subject and kind < 0.35:
         sentence = _sentence(facts, subject, rng)
         extras = _extras(facts, rng, background)
         return _join([_reword(sentence, rng), *extras])
-    parts = [style] if rng.random() < 0.9 else []
+    parts = [style] if rng.random() < 0.95 else []
     if facts.artist and rng.random() < 0.35:
         parts.append(rng.choice(("by {}", "{}", "in the style of {}")).format(facts.artist))
     genre = _genre(facts, rng)
-    if genre and genre not in subject and rng.random() < 0.25:
+    if genre and genre not in subject and rng.random() < 0.4:
         parts.append(genre)
     parts += _extras(facts, rng, background)
     subject = _reword(subject, rng)
@@ -133,17 +133,20 @@ def title_tags(title: str, common: frozenset[str]) -> list[str]:
 def _subject(facts: Facts, common: frozenset[str], rng: random.Random) -> str:
     tags = title_tags(facts.title, common)
     choice = rng.random()
-    if facts.source == "emoji-3d" and facts.keywords and choice < 0.2:
+    if facts.source == "emoji-3d" and facts.keywords and choice < 0.15:
         few = rng.sample(facts.keywords, min(len(facts.keywords), rng.randint(1, 2)))
-        return ", ".join([facts.title, *few] if rng.random() < 0.7 else few)
-    if tags and choice < 0.5:
+        return ", ".join([facts.title, *few] if rng.random() < 0.85 else few)
+    # A title that is mostly a name tells less than its plain words or the genre.
+    plain = sum(word in common or word in LITTLE_WORDS for word in _WORD.findall(facts.title))
+    named = facts.source != "emoji-3d" and 2 * plain < len(_WORD.findall(facts.title))
+    if tags and choice < (0.75 if named else 0.5):
         few = rng.sample(tags, min(len(tags), rng.choice((1, 1, 2, 2, 3))))
         if rng.random() < 0.4:
             few.append(_genre(facts, rng))
         elif len(few) == 1 and rng.random() < 0.4:
             few[0] = _with_article(few[0])
         return _join(_shuffled(few, rng))
-    if facts.title and choice < 0.88:
+    if facts.title and choice < (0.8 if named and not tags else 0.92):
         return facts.title
     return _genre(facts, rng) or facts.title
 
@@ -170,9 +173,9 @@ def _sentence(facts: Facts, subject: str, rng: random.Random) -> str:
 def _extras(facts: Facts, rng: random.Random, background: str) -> list[str]:
     """Palette, light and background words, each only now and then."""
     extras: list[str] = []
-    if facts.palette and rng.random() < 0.25:
+    if facts.palette and rng.random() < 0.4:
         colours = _shuffled(facts.palette[: rng.randint(1, 3)], rng)
-        wording = rng.choice(("{}", "{}", "{} tones", "mostly {}", "{} palette", "in {}"))
+        wording = rng.choice(("{}", "{}", "{} tones", "{} tones", "mostly {}", "{} palette", "in {}"))
         extras.append(wording.format(" and ".join(colours) if rng.random() < 0.6 else ", ".join(colours)))
     if facts.brightness and rng.random() < 0.35:
         extras.append(rng.choice(BRIGHTNESS_WORDS.get(facts.brightness, (facts.brightness,))))

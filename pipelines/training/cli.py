@@ -26,7 +26,6 @@ from pipelines.training.options import (
     Size,
     Workers,
 )
-from pipelines.training.words_cli import words_app
 
 if TYPE_CHECKING:
     from pipelines.training.stages import Run
@@ -35,7 +34,6 @@ train_app = typer.Typer(
     help="Train the embedded model again, from the data pack to the shipped folder.", no_args_is_help=True
 )
 
-train_app.add_typer(words_app)
 train_app.add_typer(evaluation_app)
 
 
@@ -86,11 +84,45 @@ def autoencoder(
     compiled: Compile = False,
     workers: Workers = CORES,
     limit: Limit = None,
+    initial: Initial = None,
 ) -> None:
     """Train the autoencoder: pictures to latents and back."""
     _need_limit(minutes, max_steps)
     run = _run(data, output, size, resume=resume, workers=workers, limit=limit, compiled=compiled)
-    run.autoencoder(minutes=minutes, max_steps=max_steps, batch_size=batch_size)
+    run.autoencoder(minutes=minutes, max_steps=max_steps, batch_size=batch_size, initial=initial)
+
+
+@train_app.command(name="text-encoder")
+def text_encoder(
+    data: Data,
+    output: Output,
+    words: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="English words, the commonest first.")
+    ],
+    wordnet: Annotated[Path, typer.Option(exists=True, file_okay=False, help="WordNet's own files, dict/.")],
+    sentence_encoder: Annotated[
+        Path,
+        typer.Option(exists=True, file_okay=False, help="A BERT sentence encoder, as all-MiniLM-L6-v2 is."),
+    ],
+    size: Size = "v1",
+    minutes: Minutes = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    resume: Resume = False,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Train the text encoder to read English as a sentence encoder does, the words of a wide list too."""
+    _need_limit(minutes, max_steps)
+    run = _run(data, output, size, resume=resume, workers=workers, limit=limit)
+    run.text_encoder(
+        words=words,
+        wordnet=wordnet,
+        sentence_encoder=sentence_encoder,
+        minutes=minutes,
+        max_steps=max_steps,
+        batch_size=batch_size,
+    )
 
 
 @train_app.command()
@@ -108,7 +140,10 @@ def diffusion(
     limit: Limit = None,
     initial: Initial = None,
 ) -> None:
-    """Train the text encoder and the U-Net on the autoencoder's latents; needs its folder in --output."""
+    """Train the U-Net on the autoencoder's latents; needs its folder in --output.
+
+    A text encoder that is there too stays as it is; without one it is learnt along with the U-Net.
+    """
     _need_limit(minutes, max_steps)
     run = _run(
         data,

@@ -1,4 +1,4 @@
-"""Trains the text encoder and the U-Net together on the autoencoder's latents.
+"""Trains the U-Net on the autoencoder's latents, and the text encoder with it unless it was trained before.
 
 v-prediction (Salimans & Ho, 2022) with min-SNR weights (Hang et al., 2023), caption dropout for
 classifier-free guidance (Ho & Salimans, 2022), and an average of the weights that is what ships.
@@ -29,7 +29,7 @@ from pipelines.training.distributed import Stateful
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, export_model, paint_sheet
 from pipelines.training.latent_bank import (
     LatentBank,
-    load_autoencoder,
+    load_frozen_autoencoder,
     load_latent_bank,
     prepare_tokenizer,
 )
@@ -46,7 +46,7 @@ class DiffusionTraining:
     weight_decay: float = 0.01
     caption_dropout: float = 0.1
     snr_gamma: float = 5.0
-    snr_floor: float = 0.2
+    snr_floor: float = 0.4
     ema_decay: float = 0.998
     warmup_steps: int = 200
     compile: bool = False
@@ -180,7 +180,7 @@ class DiffusionStep:
         if training.compile:
             compile_unet(model.unet, training.compile_for)
         self.optimizer = torch.optim.AdamW(
-            model.parameters(),
+            [weight for weight in model.parameters() if weight.requires_grad],
             lr=training.learning_rate,
             betas=(0.9, 0.99),
             weight_decay=training.weight_decay,
@@ -244,20 +244,24 @@ def train_diffusion(
     `initial` is a model folder of the same architecture and vocabulary to start from; without it the weights
     start at random.
 
-    Needs `output/vae` from `train_autoencoder`. Leaves `output/model` in the Stable Diffusion layout, made of
-    the averaged weights in float16.
+    Needs `output/vae` from `train_autoencoder`. A text encoder that `train_text_encoder` left in `output`, or
+    that came with `initial`, stays as it is, so that it goes on reading words that no caption has. Leaves
+    `output/model` in the Stable Diffusion layout, made of the averaged weights in float16.
     """
     device = accelerator.device
     journal = Journal(output / "log.jsonl", enabled=accelerator.is_main_process)
-    vae = load_autoencoder(output, device)
+    vae = load_frozen_autoencoder(output, device)
     tokenizer = prepare_tokenizer(accelerator, bank, output, architecture)
     encoded = load_latent_bank(accelerator, bank, vae, tokenizer)
     bank.pixels.clear()
 
     torch.manual_seed(accelerator.process_index)
     text_encoder, unet = build_text_encoder(architecture, tokenizer), build_unet(architecture)
+    if (output / "text_encoder").exists():
+        trained = CLIPTextModel.from_pretrained(str(output / "text_encoder"))
+        text_encoder.load_state_dict(_weights(trained))
+        text_encoder.requires_grad_(False)
     if initial is not None:
-        text_encoder.load_state_dict(_weights(CLIPTextModel.from_pretrained(str(initial / "text_encoder"))))
         unet.load_state_dict(_weights(UNet2DConditionModel.from_pretrained(str(initial / "unet"))))
     model = NoisePrediction(text_encoder, unet, autocast=device.type == "cuda")
     losses = DiffusionLoss(bank, encoded, training)

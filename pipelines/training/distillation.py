@@ -27,7 +27,7 @@ from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.distributed import Stateful
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, paint_sheet
-from pipelines.training.latent_bank import LatentBank, load_autoencoder, load_latent_bank
+from pipelines.training.latent_bank import LatentBank, load_frozen_autoencoder, load_latent_bank
 from pipelines.training.loop import Loop, place, set_learning_rate
 from pipelines.training.pictures import PictureBank
 
@@ -248,7 +248,7 @@ def distill(
     device = accelerator.device
     journal = Journal(output / "log.jsonl", enabled=True)
     torch.manual_seed(0)
-    vae, tokenizer = load_autoencoder(model, device), load_tokenizer(model / "tokenizer")
+    vae, tokenizer = load_frozen_autoencoder(model, device), load_tokenizer(model / "tokenizer")
     encoded = load_latent_bank(accelerator, bank, vae, tokenizer)
     bank.pixels.clear()
     teacher = UNet2DConditionModel.from_pretrained(str(model / "unet"), dtype=torch.float32)

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
 from pipelines.training.architecture import Architecture, load_tokenizer, train_tokenizer
-from pipelines.training.autoencoder import encode
+from pipelines.training.autoencoder import encode, load_autoencoder
 from pipelines.training.loop import place
 from pipelines.training.pack import Format, Row
 from pipelines.training.pictures import PictureBank, to_pixels
@@ -38,11 +38,9 @@ class LatentBank:
         return self.latents[shape][rows, bank.draw_integers(2, count)].float(), chosen.long()
 
 
-def load_autoencoder(output: Path, device: torch.device) -> AutoencoderKL:
+def load_frozen_autoencoder(output: Path, device: torch.device) -> AutoencoderKL:
     """The finished autoencoder of a run, frozen."""
-    vae = AutoencoderKL.from_pretrained(str(output / "vae"))
-    assert isinstance(vae, AutoencoderKL)
-    return place(vae.eval().requires_grad_(False), device)
+    return place(load_autoencoder(output / "vae").eval().requires_grad_(False), device)
 
 
 def encode_bank(

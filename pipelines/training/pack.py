@@ -50,12 +50,12 @@ _OTHERS = "other styles"
 ARTIST_BALANCE = 0.25
 """A picture's weight falls with this power of the number of pictures its artist has."""
 
-ARRANGEMENTS = {"painting": 3, "ukiyo-e": 8, "pomology": 4, "emoji-3d": 8}
+ARRANGEMENTS = {"painting": 4, "ukiyo-e": 10, "pomology": 6, "emoji-3d": 10}
 """How many ways each picture is arranged, by source; mirroring doubles it."""
 
 CAPTIONS_PER_ROW = 10
 
-_LAYOUT = 4
+_LAYOUT = 5
 """Counts the changes to what `prepare_pack` writes; a folder of an older layout is made again."""
 
 

@@ -18,10 +18,10 @@ def ssim(pixels: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     offsets = torch.arange(11, device=pixels.device, dtype=pixels.dtype) - 5
     gauss = torch.exp(-offsets.square() / (2 * 1.5**2))
     gauss = gauss / gauss.sum()
-    window = (gauss[:, None] * gauss[None, :]).expand(channels, 1, 11, 11)
+    across, down = (gauss.view(shape).expand(channels, 1, *shape) for shape in ((1, 11), (11, 1)))
 
     def blur(image: torch.Tensor) -> torch.Tensor:
-        return functional.conv2d(image, window, groups=channels)
+        return functional.conv2d(functional.conv2d(image, across, groups=channels), down, groups=channels)
 
     a, b = pixels.clamp(-1, 1) * 0.5 + 0.5, reference * 0.5 + 0.5
     mean_a, mean_b = blur(a), blur(b)

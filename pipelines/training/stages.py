@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from dataclasses import dataclass, field, replace
@@ -24,10 +25,12 @@ from pipelines.training.compiling import CompileFor
 from pipelines.training.diffusion import DiffusionTraining, NoisePrediction, train_diffusion
 from pipelines.training.distillation import DistillationTraining, distill
 from pipelines.training.export import assemble_pipeline, export_model
-from pipelines.training.latent_bank import load_autoencoder
-from pipelines.training.pack import prepare_pack
+from pipelines.training.latent_bank import load_frozen_autoencoder
+from pipelines.training.pack import load_rows, prepare_pack
 from pipelines.training.pictures import PictureBank
 from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
+from pipelines.training.text_encoder import TextTraining, train_text_encoder
+from pipelines.training.wordnet import WordNet
 
 ARCHITECTURES = {"v1": ATELIER_V1, "toy": TOY}
 
@@ -46,6 +49,8 @@ _TOY_DISTILLATION = DistillationTraining(
     sheet_prompts=_TOY_DIFFUSION.sheet_prompts,
 )
 
+_TOY_TEXT = TextTraining(batch_size=8, captions=20, log_every=1, warmup_steps=2)
+
 _TOY_CLASSIFIER = ClassifierTraining(batch_size=4, log_every=1, warmup_steps=2)
 
 
@@ -61,6 +66,7 @@ class Run:
     diffusion_training: DiffusionTraining
     distillation_training: DistillationTraining
     classifier_training: ClassifierTraining
+    text_training: TextTraining
     resume: bool
     started_s: float = field(default_factory=time.monotonic)
 
@@ -104,6 +110,7 @@ class Run:
             ),
             distillation_training=_TOY_DISTILLATION if toy else DistillationTraining(),
             classifier_training=_TOY_CLASSIFIER if toy else ClassifierTraining(),
+            text_training=_TOY_TEXT if toy else TextTraining(),
         )
 
     @property
@@ -117,9 +124,14 @@ class Run:
         return (time.monotonic() - self.started_s) / 60
 
     def autoencoder(
-        self, *, minutes: float | None = None, max_steps: int | None = None, batch_size: int | None = None
+        self,
+        *,
+        minutes: float | None = None,
+        max_steps: int | None = None,
+        batch_size: int | None = None,
+        initial: Path | None = None,
     ) -> None:
-        """Train the autoencoder into `output/vae`."""
+        """Train the autoencoder into `output/vae`, from `initial`'s weights where given."""
         training = self.autoencoder_training
         train_autoencoder(
             self.accelerator,
@@ -129,14 +141,43 @@ class Run:
             training=training if batch_size is None else replace(training, batch_size=batch_size),
             budget=Budget(minutes, max_steps),
             resume=self.resume,
+            initial=initial,
         )
         if self.accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def text_encoder(
+        self,
+        *,
+        words: Path,
+        wordnet: Path,
+        sentence_encoder: Path,
+        minutes: float | None = None,
+        max_steps: int | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """Train the vocabulary and the text encoder into `output`.
+
+        `words` lists English words; those that a picture can show are read, and `wordnet` tells which.
+        """
+        training, net = self.text_training, WordNet.read(wordnet)
+        listed = dict.fromkeys(words.read_text(encoding="utf-8").split())
+        train_text_encoder(
+            self.accelerator,
+            [row for rows in load_rows(self.prepared).values() for row in rows],
+            self.output,
+            words=[word for word in listed if re.fullmatch("[a-z]{3,}", word) and net.is_seen(word)],
+            sentence_encoder=sentence_encoder,
+            architecture=self.architecture,
+            training=training if batch_size is None else replace(training, batch_size=batch_size),
+            budget=Budget(minutes, max_steps),
+            resume=self.resume,
+        )
+
     def take_over(self, initial: Path) -> None:
-        """Start from a model folder: its autoencoder and its vocabulary are kept as they are."""
+        """Start from a model folder: all but its U-Net is kept as it is."""
         if self.accelerator.is_main_process:
-            for part in ("vae", "tokenizer"):
+            for part in ("vae", "tokenizer", "text_encoder"):
                 if not (self.output / part).exists():
                     shutil.copytree(initial / part, self.output / part)
         self.accelerator.wait_for_everyone()
@@ -149,7 +190,7 @@ class Run:
         batch_size: int | None = None,
         initial: Path | None = None,
     ) -> None:
-        """Train the U-Net and the text encoder into `output/model`, from `initial`'s weights where given."""
+        """Train the U-Net into `output/model`, from `initial`'s weights where given."""
         training = self.diffusion_training
         train_diffusion(
             self.accelerator,
@@ -228,5 +269,5 @@ def export_checkpoint(output: Path, model: Path, *, size: str = "v1") -> int:
         averaged.load_state_dict(state["averaged"]["model"])
     except RuntimeError as error:
         raise ValueError(f"{checkpoint} was not trained with --size {size}") from error
-    vae = load_autoencoder(output, torch.device("cpu"))
+    vae = load_frozen_autoencoder(output, torch.device("cpu"))
     return export_model(assemble_pipeline(vae, averaged.text_encoder, tokenizer, averaged.unet), model)

@@ -21,7 +21,7 @@ from pipelines.training.autoencoder import encode
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.distributed import Stateful
-from pipelines.training.latent_bank import load_autoencoder
+from pipelines.training.latent_bank import load_frozen_autoencoder
 from pipelines.training.loop import Loop, set_learning_rate
 from pipelines.training.pack import Format, Row, load_pixels, load_rows
 from pipelines.training.pictures import to_pixels
@@ -212,7 +212,7 @@ def train_style_classifier(
         Its accuracy on held-out pictures, by timestep.
     """
     torch.manual_seed(1 + accelerator.process_index)
-    vae = load_autoencoder(model, accelerator.device)
+    vae = load_frozen_autoencoder(model, accelerator.device)
     latents = load_style_latents(accelerator, prepared, output, vae, most_per_style)
     styles = sorted(latents.training)
     classifier = StyleClassifier(styles, next(iter(latents.training.values()))[0].shape[0])

@@ -1,4 +1,4 @@
-"""WordNet (Fellbaum 1998): which words mean nearly the same, read from its own files (wndb(5WN))."""
+"""WordNet (Fellbaum, 1998): which words a picture can show, read from its own files (wndb(5WN))."""
 
 from __future__ import annotations
 
@@ -14,23 +14,18 @@ _ENDINGS = (
     ("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"),
     ("ier", "y"), ("er", ""), ("est", ""),
 )  # fmt: skip
-_ANIMALS, _PERSONS = "05", "18"
-# The files of the lexicographers whose words a picture can show. Nature: animals, food, objects, phenomena,
-# plants. Then artefacts, bodies, feelings, places, persons, shapes, substances and times; and adjectives.
-_NATURE = frozenset(("05", "13", "17", "19", "20"))
-_SEEN = _NATURE | {"06", "08", "12", "15", "18", "25", "27", "28", "00"}
+# The files of the lexicographers whose words a picture can show: animals, food, objects, phenomena, plants;
+# artefacts, bodies, feelings, places, persons, shapes, substances and times; and adjectives.
+_SEEN = frozenset(("05", "13", "17", "19", "20", "06", "08", "12", "15", "18", "25", "27", "28", "00"))
 
 
 @dataclass
 class WordNet:
-    """Its synsets: `names` their words, `files` the lexicographer's file, `pointers` where they point."""
+    """Its synsets: `names` their words, `files` the lexicographer's file."""
 
     senses: dict[str, list[Synset]] = field(default_factory=lambda: defaultdict(list))
     names: dict[Synset, list[str]] = field(default_factory=dict[Synset, list[str]])
     files: dict[Synset, str] = field(default_factory=dict[Synset, str])
-    pointers: dict[Synset, list[tuple[str, Synset]]] = field(
-        default_factory=dict[Synset, list[tuple[str, Synset]]]
-    )
 
     @classmethod
     def read(cls, folder: Path) -> WordNet:
@@ -50,17 +45,8 @@ class WordNet:
     def _add(self, part: str, fields: list[str]) -> None:
         synset = part, fields[0]
         count = int(fields[3], 16)
-        after = 5 + 2 * count
-        pointers = [
-            fields[start : start + 4] for start in range(after, after + 4 * int(fields[after - 1]), 4)
-        ]
         self.names[synset] = [fields[4 + 2 * index].split("(")[0] for index in range(count)]
         self.files[synset] = fields[1]
-        self.pointers[synset] = [
-            (kind, ("a" if part == "s" else part, offset))
-            for kind, offset, part, _ in pointers
-            if part in "nvas"
-        ]
 
     def stems(self, word: str) -> list[str]:
         """The word and what it is a form of, as far as WordNet has them; irregular forms are not known."""
@@ -71,49 +57,12 @@ class WordNet:
         """Whether the word is common (not a name), and its first sense is one that a picture can show."""
         return self._first_file(word) in _SEEN
 
-    def is_nature(self, word: str) -> bool:
-        """Whether its first sense is an animal, a plant, food, or what else nature has to show."""
-        return self._first_file(word) in _NATURE
-
     def _first_file(self, word: str) -> str:
         for stem in self.stems(word):
             first = next((sense for sense in self.senses[stem] if sense[0] != "v"), None)
             if first is not None and stem in self.names[first]:
                 return self.files[first]
         return ""
-
-    def is_insult(self, word: str, known: str) -> bool:
-        """Whether one of them means people first of all, and the other animals."""
-        return {self._first_file(word), self._first_file(known)} == {_ANIMALS, _PERSONS}
-
-    def near(self, word: str) -> dict[str, float]:
-        """Words near to this one, and how far each is: 0 for the same meaning, more for a wider one."""
-        found: dict[str, float] = {}
-
-        def put(synset: Synset, distance: float) -> None:
-            for name in self.names[synset]:
-                key = name.lower()
-                found[key] = min(distance, found.get(key, distance))
-
-        for stem in self.stems(word):
-            for sense in self.senses[stem]:
-                put(sense, 0)
-                for kind, other in self.pointers[sense]:
-                    if kind in "&+=":  # similar, of the same root, an attribute
-                        put(other, 1)
-                    elif kind == "~":  # a narrower word
-                        put(other, 1.5)
-                wider = [sense]
-                for distance in (0.7, 1.4, 2.1):
-                    wider = [up for one in wider for kind, up in self.pointers[one] if kind in ("@", "@i")]
-                    for up in wider:
-                        put(up, distance)
-                    if distance == 0.7:
-                        for beside in [
-                            other for up in wider for kind, other in self.pointers[up] if kind == "~"
-                        ]:
-                            put(beside, 2)
-        return found
 
 
 def _entries(path: Path) -> list[str]:

@@ -15,7 +15,7 @@ from studio.components.script import Message, ServerFunction
 
 if TYPE_CHECKING:
     from pipelines.models.find import ModelFolder
-    from pipelines.models.lora_files import LoraShelf
+    from pipelines.models.shelves import Shelves
     from studio.gallery import Artwork
     from studio.studio import Studio
 
@@ -36,7 +36,7 @@ def branching(studio: Studio) -> list[ServerFunction]:
             artist = named_artist_of(studio, request)
             parent = studio.gallery.get(str(message.get("artwork", "")), artist.id).recipe
             pace = pace_of(studio.folder, parent, message)
-            recipe = branch_of(parent, message | pace, studio.loras)
+            recipe = branch_of(parent, message | pace, studio.shelves)
             if "mix" in message:
                 recipe = studio.folder.steered(recipe)
             group = studio.submit(artist.id, [recipe])
@@ -62,7 +62,7 @@ def branching(studio: Studio) -> list[ServerFunction]:
     return [branch, cancel, family]
 
 
-def branch_of(parent: Recipe, message: Message, loras: LoraShelf) -> Recipe:
+def branch_of(parent: Recipe, message: Message, shelves: Shelves) -> Recipe:
     """Make the recipe that leaves `parent` before `message["step"]` (0-based) with what is changed there.
 
     `message["mix"]` is as for the mixing desk, or None for no styles any more; `message["mask"]` is where the
@@ -76,7 +76,7 @@ def branch_of(parent: Recipe, message: Message, loras: LoraShelf) -> Recipe:
         raise BadInput("Choose the step of this picture that the branch leaves.", "branch")
     changed = {name: message[name] for name in _CHANGES if name in message}
     if "mix" in message:
-        changed["mix"] = None if message["mix"] is None else mix_from(message["mix"], loras)
+        changed["mix"] = None if message["mix"] is None else mix_from(message["mix"], shelves)
     branch = {"parent": parent, "step": step, "mask": message.get("mask")}
     return make_recipe(**{**dict(parent), **changed, "branch": branch})
 

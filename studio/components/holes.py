@@ -84,7 +84,7 @@ def _fill(studio: Studio) -> ServerFunction:
             fitted = None if mask is None else fitted_mask(image, mask)
             begun = hole_fields(studio, artist.id, image, fitted, **choices)
             typed = {name: message[name] for name in _FIELDS if name in message}
-            mix = mix_from(message["mix"], studio.loras) if message.get("mix") else None
+            mix = mix_from(message["mix"], studio.shelves) if message.get("mix") else None
             recipe = recipe_for(studio.folder, **typed, **begun, mix=mix)
             group = studio.submit(artist.id, recipes_from(recipe, _count(message.get("pictures", 1))))
         except BadInput as error:

@@ -18,7 +18,7 @@ from studio.tabs.prompt_to_image import recipe_for, recipes_from
 
 if TYPE_CHECKING:
     from pipelines.models.find import ModelFolder
-    from pipelines.models.lora_files import LoraShelf
+    from pipelines.models.shelves import Shelves
     from studio.presets import Preset
     from studio.studio import Studio
 
@@ -93,19 +93,20 @@ def beginnings() -> list[Message]:
     ]
 
 
-def mix_from(message: object, loras: LoraShelf) -> Mix:
+def mix_from(message: object, shelves: Shelves) -> Mix:
     """Read the mix that the desk or a program sends.
 
     It is `{"method", "styles": [{"name", "weight", …}]}`, and where she wants them `"references": [{"image",
-    "strength"}]`, the strength of `"steer"` and `"loras": [{"name", "weight"}]`, of which one that was kept
-    before has its `"sha256"` too.
+    "strength"}]`, of which one may have an `"ip_adapter": {"name"}`, the strength of `"steer"` and `"loras":
+    [{"name", "weight"}]`. A file that was kept before has its `"sha256"` too.
 
     Raises:
         BadInput: with the sentence for the artist.
     """
     fields = message if isinstance(message, Mapping) else {}
-    chosen, references = _listed(fields.get("styles")), _listed(fields.get("references"))
-    added = loras.chosen(_listed(fields.get("loras")))
+    chosen = _listed(fields.get("styles"))
+    references = shelves.ip_adapters.followed_through(_listed(fields.get("references")))
+    added = shelves.loras.chosen(_listed(fields.get("loras")))
     if not chosen and not references and not added:
         raise BadInput("Choose at least one style from the palette.", "mix")
     method = str(fields.get("method", "conditioning"))
@@ -122,7 +123,7 @@ def _paint(studio: Studio) -> ServerFunction:
         try:
             artist = named_artist_of(studio, request)
             fields = {name: message[name] for name in _FIELDS if name in message}
-            mix, source = mix_from(message.get("mix"), studio.loras), _source(message.get("source"))
+            mix, source = mix_from(message.get("mix"), studio.shelves), _source(message.get("source"))
             recipe = recipe_for(studio.folder, **fields, mix=mix, source=source)
             kind, cells = str(message.get("view", "one")), list[Cell]()
             if kind == "one":
@@ -183,7 +184,7 @@ def _keeping(studio: Studio) -> list[ServerFunction]:
             artwork = str(message["artwork"]) if message.get("artwork") else None
             if artwork is not None:
                 studio.gallery.get(artwork, artist.id)
-            mix = mix_from(message.get("mix"), studio.loras)
+            mix = mix_from(message.get("mix"), studio.shelves)
             for reference in mix.references:
                 studio.sources.file(reference.image, artist.id)
             studio.presets.save(artist.id, str(message.get("name", "")), mix, artwork)

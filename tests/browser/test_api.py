@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.torch import save_file
 
 from pipelines.models.find import EMBEDDED, find_model
 from tests.browser.house import MODEL, House
-from tests.tiny import random_updates
+from tests.tiny import random_updates, save_ip_adapter
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,23 @@ def test_blend_adds_a_lora(client: Client, house: House) -> None:
     file.unlink()  # other visits to this house find it as it was
     with pytest.raises(AppError, match="There is no LoRA called from a program in the studio's loras folder"):
         client.predict(**plainly, loras={"from a program": 1}, api_name="/blend")
+
+
+def test_blend_follows_a_picture_through_an_ip_adapter(client: Client, house: House, tmp_path: Path) -> None:
+    folder = house.log.parent / "data" / "ip_adapters" / "from a program"
+    folder.mkdir()
+    save_ip_adapter(folder, find_model(MODEL or EMBEDDED).path)
+    Image.radial_gradient("L").convert("RGB").save(tmp_path / "followed.png")
+    followed: Any = {"image": handle_file(tmp_path / "followed.png"), "strength": 0.5, "ip_adapter": "looks"}
+    plainly: Any = {"styles": {}, "prompt": "a pier", "seed": 3, "num_inference_steps": 2}
+    path, recipe = client.predict(**plainly, follow=[followed], api_name="/blend")
+    (told,) = recipe["mix"]["references"]
+    assert (told["ip_adapter"]["name"], len(told["ip_adapter"]["sha256"])) == ("looks", 64)
+    with Image.open(Path(path)) as image:
+        assert " 0.5 through looks, " in image.info["parameters"]
+    shutil.rmtree(folder)  # other visits to this house find it as it was
+    with pytest.raises(AppError, match="There is no IP-Adapter called looks in the studio's ip_adapters"):
+        client.predict(**plainly, follow=[followed], api_name="/blend")
 
 
 def test_inpaint_repaints_a_part(client: Client, house: House, tmp_path: Path) -> None:

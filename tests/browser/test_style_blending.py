@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from pipelines.models.find import EMBEDDED, find_model
 from tests.browser.conftest import check
 from tests.browser.house import FOLLOWED, MODEL, PATIENCE_MS, ROOT, SMALL, Visit, open_house, visit
-from tests.tiny import random_updates
+from tests.tiny import random_updates, save_ip_adapter
 
 PROMPT = "river landscape with trees"
 
@@ -274,4 +274,50 @@ def test_a_lora_is_added_painted_kept_and_found_again(browser: Browser, tmp_path
         page.locator(".mixing-paint").click()
         expect(stage.locator(".stage-status")).to_have_text("2 pictures finished", timeout=PATIENCE_MS)
         expect(stage.locator(".sheet-seed").first).to_have_text("soft charcoal 0 · seed 7")
+        check(artist)
+
+
+def test_a_picture_is_followed_through_an_ip_adapter(browser: Browser, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "ip_adapters"
+    with open_house(tmp_path) as house, visit(browser, house) as artist:
+        page = enter_desk(artist, steps=3)
+        desk = page.locator("#mixing")
+        expect(desk.get_by_text("IP-Adapters, which take over what a picture shows")).to_be_visible()
+        follow_a_picture(page)
+        followed = desk.get_by_role("group", name="Pictures that are followed")
+        expect(followed).to_contain_text("Takes over its colour and manner")
+        expect(followed.get_by_role("button", name="Shared attention")).to_be_hidden()
+
+        save_ip_adapter(folder, find_model(MODEL or EMBEDDED).path, name="soft look")
+        (folder / "old.ckpt").write_bytes(b"pickled")
+        page.get_by_role("tab", name="Gallery").click()
+        page.get_by_role("tab", name="Style blending").click()
+        followed.get_by_role("button", name="Shared attention").click()
+        ways = followed.get_by_role("group", name="How the picture is followed")
+        expect(ways).to_contain_text("old.ckpt is a pickle")
+        expect(ways.get_by_role("button", name="old", exact=True)).to_be_disabled()
+        ways.get_by_role("button", name="soft look").click()
+        chosen = followed.get_by_role("button", name="soft look")
+        expect(followed).to_contain_text("Takes over what it shows as a whole")
+        expect(page.get_by_label("How far the picture is followed")).to_have_value("0.3")
+        page.locator(".mixing-paint").click()
+        stage = page.locator("#blend-stage")
+        timeline = stage.get_by_role("button", name="Open timeline")
+        expect(timeline).to_be_enabled(timeout=PATIENCE_MS)
+        page.get_by_label("A name for this mix").fill("Soft")
+        page.get_by_role("button", name="Keep", exact=True).click()
+        expect(page.locator(".preset img")).to_have_count(1)
+
+        page.get_by_role("button", name="Let the picture go").click()
+        expect(chosen).to_be_hidden()
+        page.reload()
+        page.get_by_role("tab", name="Style blending").click()
+        page.get_by_role("button", name="Soft", exact=True).click()
+        expect(chosen).to_be_visible()
+        timeline.click()
+        words = page.locator(".pulls-words")
+        expect(words).to_contain_text("Beside it, a picture was followed through soft look.")
+        told = page.request.get(timeline_address(artist)).json()
+        (reference,) = told["recipe"]["mix"]["references"]
+        assert (reference["strength"], reference["ip_adapter"]["name"]) == (0.3, "soft look")
         check(artist)

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from pipelines.batching import Failed, Finished, StepBatcher
-from pipelines.calls import Call, Calls, decode, engine_of, fit_buckets
+from pipelines.calls import Call, Calls, engine_of, fit_buckets
+from pipelines.decoding import decode_kept, decode_looks, decoded_at_once
 from pipelines.denoising import Frame, Rows, Run
+from pipelines.latents import to_images
 from pipelines.models.cuda_graphs import CudaGraphs, cuda_graphs_are_for
 from pipelines.models.find import find_model
 from pipelines.models.load import load_model
@@ -26,6 +28,8 @@ from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import prompt_to_image
 from pipelines.recipe import Recipe
 from tests.pipelines.test_denoising import recipe_of
+from tests.pipelines.test_image_to_image import from_picture, picture, png
+from tests.pipelines.test_stepping import PREDICTION_TYPES, check_steps
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
@@ -34,6 +38,8 @@ pytestmark = [
 
 AGREE_DB = 40.0
 BUCKETS = (2, 4)
+# Of pictures of the size that `recipe_of` paints.
+AT_ONCE = decoded_at_once("cuda", width=64, height=72)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,8 @@ def prepared(model: StableDiffusion) -> CudaGraphs:
     graphs = CudaGraphs(model)
     for rows in BUCKETS:
         graphs.prepare(rows_of(model, rows))
-    graphs.prepare_decoder((1, 4, 36, 32))
+    for size in (1, AT_ONCE):
+        graphs.prepare_decoder(looks=False, shape=(size, 4, 36, 32))
     return graphs
 
 
@@ -144,14 +151,77 @@ def test_company_does_not_change_a_compiled_picture(model: StableDiffusion, comp
             assert torch.equal(together[seed].latents, apart[seed].latents)
 
 
-def test_a_recorded_decoder_gives_the_same_bits(model: StableDiffusion, compiled: CudaGraphs) -> None:
-    latents = torch.randn((1, 4, 36, 32), generator=torch.Generator().manual_seed(5)).to(model.device)
-    recorded = compiled.decode(latents)
-    assert recorded is not None
-    assert torch.equal(recorded, model.decode(latents))
-    assert torch.equal(decode(model, latents, "eager"), recorded)
-    several = model.preview(latents.expand(4, -1, -1, -1))
-    assert agreement_db(several[2:3], recorded) >= AGREE_DB
+def some_latents(model: StableDiffusion, count: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return list(torch.randn((count, 4, 36, 32), generator=generator).to(model.device).split(1))
+
+
+@pytest.mark.parametrize("size", [1, AT_ONCE])
+def test_a_compiled_decoder_agrees_with_torchs_own(
+    model: StableDiffusion, compiled: CudaGraphs, size: int
+) -> None:
+    latents = torch.cat(some_latents(model, size))
+    first, again = compiled.decode(latents), compiled.decode(latents, looks=True)
+    assert first is not None
+    assert again is not None
+    assert first.dtype == torch.float32
+    assert torch.equal(first, again), "equal calls agree bit for bit, and here looks are as what is kept"
+    assert agreement_db(first, model.decode(latents)) >= AGREE_DB
+    assert compiled.decode(latents.repeat(2, 1, 1, 1)) is None, "nothing is ready for twice as many"
+
+
+def test_a_picture_decoded_with_others_is_had_again_alone(
+    model: StableDiffusion, compiled: CudaGraphs
+) -> None:
+    """A full call, one that is filled up, and single ones: the same pixels by the call that is named."""
+    assert len(compiled) == len(BUCKETS)
+    latents = some_latents(model, AT_ONCE + 5)
+    kept = decode_kept(model, latents) + decode_kept(model, latents[:1])
+    assert {decoder for _, decoder in kept} == {Call("compiled", AT_ONCE), Call("compiled", 1)}
+    for one, (image, decoder) in zip([*latents, latents[0]], kept, strict=True):
+        ((again, same),) = decode_kept(model, [one], decoder)
+        assert same == decoder
+        assert again.tobytes() == image.tobytes()
+    ((own, decoder),) = decode_kept(model, latents[:1], Call("eager", 1))
+    assert decoder == Call("eager", 1)
+    assert own.tobytes() == to_images(model.decode(latents[0]))[0].tobytes()
+    looks = decode_looks(model, latents)
+    assert [look.tobytes() for look in looks[:AT_ONCE]] == [image.tobytes() for image, _ in kept[:AT_ONCE]]
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_steps_taken_together_are_those_of_diffusers(model: StableDiffusion, prediction_type: str) -> None:
+    check_steps(model, dict(model.folder.scheduler_config) | {"prediction_type": prediction_type})
+
+
+def test_a_run_that_steps_alone_paints_what_it_paints_with_others(
+    model: StableDiffusion, compiled: CudaGraphs
+) -> None:
+    """In one bucket: alone by diffusers' own steps, with others by steps taken together."""
+    assert len(compiled) == len(BUCKETS)
+    recipes = [recipe_of(model, seed=seed, num_inference_steps=4 + seed) for seed in range(2)]
+    together = StepBatcher(model, buckets=(4,))
+    for seed, recipe in enumerate(recipes):
+        together.join(seed, prompt_to_image(model, recipe), "compiled")
+    painted = drive(together)
+    for seed, recipe in enumerate(recipes):
+        alone = StepBatcher(model, buckets=(4,))
+        alone.join("it", prompt_to_image(model, recipe), "compiled")
+        assert torch.equal(drive(alone)["it"].latents, painted[seed].latents)
+
+
+def test_company_does_not_change_what_begins_from_a_picture(model: StableDiffusion) -> None:
+    """By torch's own calls, whose convolutions round by how latents lie in memory."""
+    recipe, open_source = from_picture(model, png(picture()))
+
+    def painted(*others: Recipe) -> Tensor:
+        batcher = StepBatcher(model, buckets=(4,))
+        batcher.join("it", prompt_to_image(model, recipe, open_source=open_source))
+        for key, other in enumerate(others):
+            batcher.join(key, prompt_to_image(model, other))
+        return model.decode(drive(batcher)["it"].latents)
+
+    assert torch.equal(painted(recipe_of(model, seed=1)), painted())
 
 
 def test_runs_go_over_to_a_graph_as_soon_as_it_is_ready(
@@ -194,7 +264,7 @@ def test_a_graph_is_recorded_while_another_thread_paints(
         # Eager pictures go on through compiling and recording; some more follow when a graph is there.
         for _ in range(5000):
             painted.append(paint(model, {"it": recipe_of(model)})["it"])
-            decode(model, painted[-1].latents, "eager")
+            decode_kept(model, [painted[-1].latents])
             if errors or any(call.engine == "compiled" for call in painted[-1].calls):
                 break
     finally:

@@ -18,9 +18,10 @@ from pipelines.attention import Attention, word_heat
 from pipelines.batching import Finished, StepBatcher
 from pipelines.calls import engine_of
 from pipelines.denoising import Rows
-from pipelines.models.lora_files import LoraShelf, unet_layers
+from pipelines.models.lora_files import LoraShelf
 from pipelines.models.lora_names import read_lora_names
 from pipelines.models.sd import StableDiffusion
+from pipelines.models.shelf import unet_layers
 from pipelines.palette import make_mix
 from pipelines.prompt_to_image import paint, prompt_to_image
 from pipelines.recipe import BadInput, Recipe

@@ -32,6 +32,7 @@ from pipelines.recipe import Recipe
 from pipelines.styles import METHODS, Method
 from tests.conftest import CPU_FP32
 from tests.pipelines.test_branching import branched, drive, painted
+from tests.pipelines.test_decoding import ReadyDecoders
 from tests.pipelines.test_denoising import recipe_of
 from tests.pipelines.test_image_to_image import from_picture, picture, png
 from tests.pipelines.test_inpainting import mask_of, repainted
@@ -91,9 +92,13 @@ def test_an_autoencoder_may_say_how_its_latents_spread(tiny_xl: StableDiffusion,
     config_file.write_text(json.dumps(json.loads(config_file.read_text()) | spread))
     other = load_model(find_model(str(config_file.parents[1])), CPU_FP32)
     recipe = recipe_of(other)
-    pixels = other.decode(paint(other, recipe))
+    latents = paint(other, recipe)
+    pixels = other.decode(latents)
     expected = plain_diffusers(other, recipe, output_type="pt")
     assert torch.equal((pixels / 2 + 0.5).clamp(0, 1), expected)
+    compiled = ReadyDecoders(other, {1}).decode(latents)
+    assert compiled is not None
+    torch.testing.assert_close(compiled, pixels, rtol=1e-5, atol=1e-5)
     assert not torch.equal(pixels, tiny_xl.decode(paint(tiny_xl, recipe)))
     recipe, open_source = from_picture(other, png(picture()))
     latents = paint(other, recipe, open_source=open_source)

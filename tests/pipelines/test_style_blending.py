@@ -111,6 +111,28 @@ def test_predictions_are_composed_as_written(tiny: StableDiffusion) -> None:
     )
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_stays_as_it_is_is_mixed_once(tiny: StableDiffusion, method: Method) -> None:
+    """Steps with equal weights ask with the very same words; a curve mixes them anew."""
+
+    def asked(*curve: float) -> list[int]:
+        ink = style("ink", 0.6, **({"curve": curve} if curve else {}))
+        run = prompt_to_image(tiny, mixed(tiny, method, ink, style("oil", 0.4), num_inference_steps=4))
+        embeds: list[Tensor] = []
+        event = next(run)
+        while len(embeds) < 4:
+            if isinstance(event, Rows):
+                embeds.append(event.prompt_embeds)
+                event = run.send(tiny.predict(event))
+            else:
+                event = run.send(None)
+        return [next(at for at, other in enumerate(embeds) if own is other) for own in embeds]
+
+    assert asked() == [0, 0, 0, 0]
+    changing = asked(1, 0.2)
+    assert changing == [0, 1, 2, 3]
+
+
 def test_a_curve_hands_over_from_one_style_to_another(tiny: StableDiffusion) -> None:
     early, late = style("ink", 1, curve=[1, 1, 0, 0]), style("oil", 1, curve=[0, 0, 1, 1])
     recipe = mixed(tiny, "prediction", early, late)

@@ -9,6 +9,7 @@ import random
 import re
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from pipelines.style_classifier import load_style_classifier
-from pipelines.training.architecture import TOY, build_scheduler, build_unet
+from pipelines.training.architecture import TOY, build_autoencoder, build_scheduler, build_unet
 from pipelines.training.arrangement import COLOURS, arrange
+from pipelines.training.autoencoder import balance_latents, decode, encode, load_autoencoder
 from pipelines.training.captions import Facts, clean_title, common_words, compose_caption, title_tags
 from pipelines.training.cli import train_app
 from pipelines.training.clock import Budget, learning_rate_scale
@@ -37,8 +39,10 @@ from pipelines.training.pack import (
     is_validation,
     picture_weights,
     plan_rows,
+    prepare_pack,
     read_shards,
 )
+from pipelines.training.pictures import PictureBank, to_pixels
 from pipelines.training.quality import psnr, ssim
 from pipelines.training.style_classifier import CLASSIFIER_FILE, choose_pictures
 
@@ -277,7 +281,8 @@ def test_toy_distillation_writes_a_lora_that_diffusers_would_fuse(pack: Path, tm
     lora = load_file(tmp_path / LORA_FILE)
     weights = load_file(model / "unet" / "diffusion_pytorch_model.safetensors")
     layers = {name.removesuffix(".lora_A.weight") for name in lora if name.endswith(".lora_A.weight")}
-    assert {f"unet.{name.removesuffix('.weight')}" for name, w in weights.items() if w.ndim > 1} == layers
+    wide = {name for name, weight in weights.items() if name.endswith(".weight") and weight.ndim > 1}
+    assert {f"unet.{name.removesuffix('.weight')}" for name in wide} == layers
     changed = 0
     for layer in layers:
         down, up = lora[f"{layer}.lora_A.weight"].float(), lora[f"{layer}.lora_B.weight"].float()
@@ -370,3 +375,34 @@ def test_compiled_blocks_serve_every_format_and_predict_the_same() -> None:
     assert 0 < compiled == len(graphs)
     assert set(unet.state_dict()) == names
     torch.testing.assert_close([first, second], plain)
+
+
+def test_latents_are_balanced_without_a_change_to_what_they_decode_to(pack: Path, tmp_path: Path) -> None:
+    prepare_pack(pack, tmp_path)
+    bank = PictureBank(tmp_path, torch.device("cpu"), seed=0)
+    torch.manual_seed(0)
+    vae = build_autoencoder(TOY).eval()
+    pixels = torch.rand(2, 3, 32, 32) * 2 - 1
+    before = decode(vae, encode(vae, pixels))
+    scale = balance_latents(vae, bank, TOY.coarse_channels, 0.5)
+    torch.testing.assert_close(decode(vae, encode(vae, pixels)), before, rtol=1e-4, atol=1e-5)
+    shape = next(iter(bank.pixels))
+    coarse, fine = (scale * encode(vae, to_pixels(bank.pixels[shape][:64]))).split([4, 4], dim=1)
+    assert coarse.std().item() == pytest.approx(1.0, abs=0.15)
+    assert fine.std().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_autoencoder_with_fewer_channels_is_trained_on_from(pack: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    earlier = build_autoencoder(replace(TOY, latent_channels=4))
+    earlier.save_pretrained(str(tmp_path / "earlier" / "vae"))
+    where = ["--data", str(pack), "--output", str(tmp_path), "--size", "toy", "--workers", "1"]
+    command = ["autoencoder", *where, "--initial", str(tmp_path / "earlier"), "--max-steps", "1"]
+    assert CliRunner().invoke(train_app, command, catch_exceptions=False).exit_code == 0
+    trained = load_autoencoder(tmp_path / "vae")
+    assert trained.config["latent_channels"] == TOY.latent_channels
+    known, now = earlier.state_dict(), trained.state_dict()
+    kept = "decoder.up_blocks.0.resnets.0.conv1.weight"
+    # One step of a warming learning rate leaves a weight near where it was; a new one would be far away.
+    torch.testing.assert_close(now[kept], known[kept], rtol=0, atol=1e-3)
+    assert now["decoder.conv_in.weight"].shape != known["decoder.conv_in.weight"].shape

@@ -22,37 +22,37 @@ STEPS = 4
 def test_a_branch_is_its_parent_but_for_what_was_changed(studio: Studio) -> None:
     parent = a_recipe(studio)
     message: dict[str, object] = {"step": 2, "prompt": "a storm", "guidance_scale": "3.5", "seed": "-1"}
-    child = branch_of(parent, message | {"width": "64"}, studio.loras)
+    child = branch_of(parent, message | {"width": "64"}, studio.shelves)
     assert child.branch == Branch(parent=parent, step=2)
     assert (child.prompt, child.guidance_scale, child.sampler) == ("a storm", 3.5, parent.sampler)
     assert child.seed >= 0
     assert child.width == parent.width, "a branch keeps its parent's canvas"
-    assert branch_of(parent, {"step": 0, "seed": str(parent.seed)}, studio.loras).seed == parent.seed
+    assert branch_of(parent, {"step": 0, "seed": str(parent.seed)}, studio.shelves).seed == parent.seed
 
 
 def test_a_branch_may_have_other_styles_and_a_mask(studio: Studio) -> None:
     mixed = branch_of(
         a_recipe(studio),
         {"step": 1, "mix": {"method": "slerp", "styles": [{"name": "baroque", "weight": 2}]}},
-        studio.loras,
+        studio.shelves,
     )
     assert mixed.mix is not None
     assert [(style.name, style.weight) for style in mixed.mix.styles] == [("baroque", 2.0)]
     region = base64.b64encode(bytes([0, 255] * 512)).decode()
-    part = branch_of(mixed, {"step": 2, "mask": region}, studio.loras)
+    part = branch_of(mixed, {"step": 2, "mask": region}, studio.shelves)
     assert part.branch is not None
     assert (part.mix, part.branch.mask) == (mixed.mix, region)
-    assert branch_of(mixed, {"step": 2, "mix": None}, studio.loras).mix is None
+    assert branch_of(mixed, {"step": 2, "mix": None}, studio.shelves).mix is None
     for wrong, field in (({"mix": {"method": "slerp", "styles": []}}, "mix"), ({"mask": "AAAA"}, "mask")):
         with pytest.raises(BadInput) as refused:
-            branch_of(mixed, {"step": 1, **wrong}, studio.loras)
+            branch_of(mixed, {"step": 1, **wrong}, studio.shelves)
         assert refused.value.field == field
 
 
 @pytest.mark.parametrize("step", [None, -1, "2", 1.5])
 def test_a_branch_without_a_step_is_refused_in_a_sentence(studio: Studio, step: object) -> None:
     with pytest.raises(BadInput, match="Choose the step"):
-        branch_of(a_recipe(studio), {"step": step}, studio.loras)
+        branch_of(a_recipe(studio), {"step": step}, studio.shelves)
 
 
 def test_samplers_that_cannot_take_over_are_not_offered(studio: Studio) -> None:
@@ -84,7 +84,7 @@ def test_a_family_stays_one_tree_when_a_parent_is_gone(studio: Studio) -> None:
     ids = [first.id]
     recipe = first.recipe
     for step, prompt in ((1, "a storm"), (2, "a calm")):
-        recipe = branch_of(recipe, {"step": step, "prompt": prompt}, studio.loras)
+        recipe = branch_of(recipe, {"step": step, "prompt": prompt}, studio.shelves)
         (job,) = wait_for_end(studio, berthe.id, studio.submit(berthe.id, [recipe]))
         ids.append(job.id)
     family = describe_family(studio.gallery.family(ids[0], berthe.id), berthe.id)
@@ -124,7 +124,7 @@ def test_a_branch_goes_on_at_the_pace_of_its_weights(studio: Studio) -> None:
     few: Message = {"num_inference_steps": 4, "guidance_scale": 1.0}
     typed: Message = {"step": 1, "sampler": "LCM", "guidance_scale": f"{full.guidance_scale:g}"}
     assert pace_of(folder, full, typed) == few
-    sketch = branch_of(full, typed | few, studio.loras)
+    sketch = branch_of(full, typed | few, studio.shelves)
     assert (sketch.num_inference_steps, sketch.guidance_scale) == (4, 1.0)
     back = pace_of(folder, sketch, {"sampler": "DPM++ 2M", "guidance_scale": "9"})
     assert back == {"num_inference_steps": folder.defaults.num_inference_steps}

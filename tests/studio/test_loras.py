@@ -36,7 +36,7 @@ def ink(tiny_folder: Path, settings: Settings) -> Path:
 
 
 def with_ink(studio: Studio, weight: float) -> Mix:
-    return mix_from({"method": "slerp", "loras": [{"name": "ink", "weight": weight}]}, studio.loras)
+    return mix_from({"method": "slerp", "loras": [{"name": "ink", "weight": weight}]}, studio.shelves)
 
 
 def pixels(studio: Studio, artwork: str, artist: str) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_a_picture_with_a_lora_is_painted_kept_and_painted_again(open_studio: Op
     (found,) = studio.presets.of(berthe)
     assert found == kept
     assert found.mix.added[0].name == "ink"
-    again = paint_one(studio, berthe, mix=mix_from(found.mix.model_dump(), studio.loras))
+    again = paint_one(studio, berthe, mix=mix_from(found.mix.model_dump(), studio.shelves))
     assert np.array_equal(pixels(studio, again.id, berthe), painted)
     (job,) = wait_for_end(studio, berthe, studio.repaint(berthe, one.id))
     assert (job.state, job.notes) == ("done", ()), "its timeline is painted again, to the same picture"
@@ -138,11 +138,11 @@ def test_another_folder_of_loras_comes_first(
     tensors = {"lora_unet_conv_out.lora_down.weight": down, "lora_unet_conv_out.lora_up.weight": up}
     save_file(tensors, beside / "ink.safetensors")
     studio = open_studio(start=False, loras=beside)
-    (found,) = studio.loras.usable()
+    (found,) = studio.shelves.loras.usable()
     assert found.path == beside / "ink.safetensors"
     assert found.path != ink
     with pytest.raises(BadInput, match=r"There is no LoRA called oil .* Here are: ink\."):
-        mix_from({"method": "slerp", "loras": [{"name": "oil", "weight": 1}]}, studio.loras)
+        mix_from({"method": "slerp", "loras": [{"name": "oil", "weight": 1}]}, studio.shelves)
     with pytest.raises(BadInput, match="from -2 to 2, not 3"):
         with_ink(studio, 3)
     assert make_mix([], "slerp", loras=with_ink(studio, 1).model_dump()["loras"]) == with_ink(studio, 1)

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 
 import app
 from pipelines.recipe import read_recipe
+from pipelines.sources import source_key
 from pipelines.timeline import read_timeline
-from tests.tiny import random_updates
+from tests.tiny import random_updates, save_ip_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--num-inference-steps", "2", "--width", "64", "--height", "64"]
@@ -192,6 +193,38 @@ def test_blend_adds_a_lora_and_replay_needs_its_file(tiny_folder: Path, tmp_path
     assert done.stderr.startswith("There is no folder ")
 
 
+def test_blend_follows_a_picture_through_an_ip_adapter(tiny_folder: Path, tmp_path: Path) -> None:
+    adapters, photo = tmp_path / "adapters", tmp_path / "a=b.png"
+    first, again = tmp_path / "first.png", tmp_path / "again.png"
+    adapters.mkdir()
+    save_ip_adapter(adapters, tiny_folder, name="soft look")
+    Image.radial_gradient("L").save(photo)
+    options = ["--follow", f"{photo}=0.6", "--ip-adapters", adapters, "--model", tiny_folder, *QUICK]
+    done = atelier("blend", "a cat", "--ip-adapter", "soft look", *options, "--output", first)
+    assert done.returncode == 0, done.stderr
+    with Image.open(first) as image:
+        recipe = read_recipe(image.info["atelier_recipe"])
+        told = f"Style references: {source_key(photo.read_bytes())[:8]} 0.6 through soft look, "
+        assert told in image.info["parameters"]
+        painted = np.asarray(image.convert("RGB"))
+    assert [adapter.name for adapter in recipe.ip_adapters] == ["soft look"]
+    replay = ["replay", first, "--image", photo, "--model", tiny_folder, "--output", again]
+    done = atelier(*replay)
+    assert done.returncode == 2
+    assert done.stderr.startswith("This picture needs the IP-Adapter soft look (")
+    assert not again.exists()
+    done = atelier(*replay, "--ip-adapters", adapters)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.asarray(Image.open(again)), painted)
+    done = atelier("blend", "a cat", *options, "--output", again)
+    assert done.returncode == 0, done.stderr
+    assert not np.array_equal(np.asarray(Image.open(again)), painted), "by shared attention"
+    done = atelier("blend", "a cat", "--ip-adapter", "other", *options, "--output", again)
+    assert done.stderr == f"There is no IP-Adapter called other in {adapters}. Here are: soft look.\n"
+    done = atelier("blend", "a cat", "--ip-adapter", "soft look", "--style", "ukiyo-e=1", "--output", again)
+    assert done.stderr == ("An IP-Adapter needs a picture to look at: give --follow FILE=STRENGTH, too.\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -278,12 +311,12 @@ def test_bench_refuses_an_architecture_that_it_cannot_build(tmp_path: Path) -> N
 
 def test_bench_writes_its_rows(tiny_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
-    options = ("--model", tiny_folder, "--rounds", "1", "--artists", "3")
+    options = ("--model", tiny_folder, "--rounds", "1", "--artists", "3", "--strip")
     done = atelier("bench", *options, "--output", output)
     assert done.returncode == 0, done.stderr
     rows = json.loads(output.read_text())
     assert [row["name"] for row in rows][:2] == ["picture", "picture, timeline kept"]
-    *rows, few_steps, together = rows
+    *rows, few_steps, together, strip = rows
     assert few_steps["name"] == "picture, few steps"
     assert few_steps["ratio"] < 0.6, "four calls of one row against twenty-five of two"
     assert together.pop("tick_s") > 0
@@ -291,7 +324,13 @@ def test_bench_writes_its_rows(tiny_folder: Path, tmp_path: Path) -> None:
     assert together.pop("joiner_ticks") == 1, "who joins others steps with them"
     assert together.pop("joiner_preview_s") > 0
     assert (together["name"], together["artists"]) == ("together", 3)
+    assert (strip["name"], strip["artists"]) == ("strip of seven, over the seven in line", 7)
+    assert strip["plain_rounds"] == 4
+    assert together["plain_rounds"] == rows[0]["plain_rounds"] == 1 + 3
+    assert together["plain_s"] == rows[0]["plain_s"], "one figure for the whole run"
     for row in [*rows, few_steps, together]:
-        assert set(row) == {"name", "model", "device", "artists", "ours_s", "plain_s", "ratio"}
+        spread = {"plain_rounds", "plain_least_s", "plain_most_s"}
+        assert set(row) == {"name", "model", "device", "artists", "ours_s", "plain_s", "ratio"} | spread
         assert row["ratio"] == pytest.approx(row["ours_s"] / row["plain_s"])
+        assert 0 < row["plain_least_s"] <= row["plain_s"] <= row["plain_most_s"]
     assert "Keeping the timeline costs" in done.stdout

@@ -87,7 +87,7 @@ def evaluate(
     from pipelines.training.evaluation.prompts import PROMPTS_FILE, read_prompts
     from pipelines.training.evaluation.report import Report
 
-    defaults = folder.defaults
+    defaults = folder.defaults_for(chosen)
     manner = Manner(
         chosen,
         defaults.num_inference_steps if steps is None else steps,

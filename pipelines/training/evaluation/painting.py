@@ -12,8 +12,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers.utils import logging as transformers_logging
 
+from pipelines.models.adapters import Adapters
 from pipelines.models.find import ModelFolder
-from pipelines.samplers import make_scheduler
+from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.training.evaluation.prompts import Wanted
 from pipelines.training.pack import Format
 
@@ -42,6 +43,7 @@ class Painter:
         pipeline.set_progress_bar_config(disable=True)
         pipeline.to(device)
         self._pipeline = pipeline
+        self._networks = Adapters(folder, pipeline.unet, kept=1)
         self._folder, self._batch_size = folder, batch_size
 
     @property
@@ -53,6 +55,7 @@ class Painter:
         self, wanted: Sequence[Wanted], manner: Manner, say: Callable[[str], None]
     ) -> list[torch.Tensor]:
         """Paint every wanted picture: (height, width, 3) uint8 on the CPU, in the order asked for."""
+        self._pipeline.unet = self._networks[SAMPLERS[manner.sampler].adapter].unet
         self._pipeline.scheduler = make_scheduler(manner.sampler, self._folder.scheduler_config)
         by_shape: dict[Format, list[int]] = defaultdict(list)
         for index, one in enumerate(wanted):
