@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from accelerate import PartialState
 
-from pipelines.models.revisions import cache_dir as cache_dir  # noqa: PLC0414 (cuda_graphs.py asks for it here)
-
 
 @dataclass(frozen=True, slots=True)
 class Placement:
