@@ -15,9 +15,25 @@ import typer
 
 from pipelines.models.find import EMBEDDED, find_model, list_models
 from pipelines.palette import make_mix, read_share
-from pipelines.picture_files import BOMB_PIXELS, MAX_BYTES, MAX_PIXELS, read_file
+from pipelines.picture_files import read_file
 from pipelines.recipe import BadInput
 from pipelines.training.cli import train_app
+from studio.options import (
+    DataDir,
+    Deterministic,
+    Grow,
+    Image,
+    IPAdapters,
+    Loras,
+    Method,
+    ModelName,
+    Output,
+    PictureOptions,
+    Strength,
+    StudioOptions,
+    Styles,
+    with_options,
+)
 from studio.to_files import (
     paint_all,
     png_path,
@@ -26,7 +42,6 @@ from studio.to_files import (
     read_hole,
     read_reference,
     read_text,
-    recipe_maker,
     shelves_for,
 )
 
@@ -38,158 +53,48 @@ app = typer.Typer(
 )
 app.add_typer(train_app, name="train")
 
-Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
-Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Where pictures are kept [default: ~/.local/share/atelier].")
-]
-ModelName = Annotated[str, typer.Option(help="A model's name, or the path of a Stable Diffusion folder.")]
-TimelineBudget = Annotated[
-    float,
-    typer.Option(
-        metavar="GB",
-        min=0,
-        help="What one artist's timelines may take on the disk; the oldest unpinned ones are dropped first.",
-    ),
-]
-Loras = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="A folder of LoRAs (safetensors), beside loras/ in the data directory."),
-]
-IPAdapters = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="A folder of IP-Adapters with their image encoder, beside ip_adapters/ in the data directory.",
-    ),
-]
-MaxMegapixels = Annotated[
-    float,
-    typer.Option(
-        metavar="MILLION",
-        min=0.01,
-        max=BOMB_PIXELS / 1e6,
-        help="How many million pixels a picture may have that an artist brings.",
-    ),
-]
-MaxMegabytes = Annotated[
-    float, typer.Option(metavar="MB", min=0.01, help="How large the file of such a picture may be.")
-]
-Deterministic = Annotated[
-    bool,
-    typer.Option(
-        "--deterministic", help="One size of call and torch's own only: a seed is the same in a busy studio."
-    ),
-]
-# Numbers arrive as text, so that the recipe's own sentences answer for them.
-Number = Annotated[str | None, typer.Option(metavar="NUMBER")]
-Grow = Annotated[str, typer.Option(metavar="PX", help="Let the picture grow to this side.")]
-Image = Annotated[Path | None, typer.Option(help="A picture to begin from.")]
-Strength = Annotated[
-    str, typer.Option(metavar="NUMBER", help="How much of the schedule is painted over --image.")
-]
-
 
 @app.callback(invoke_without_command=True)
-def default(
-    context: typer.Context,
-    host: Host = "127.0.0.1",
-    port: Port = 7860,
-    data_dir: DataDir = None,
-    model: ModelName = EMBEDDED,
-    timeline_budget: TimelineBudget = 4,
-    max_megapixels: MaxMegapixels = MAX_PIXELS / 1e6,
-    max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
-    deterministic: Deterministic = False,
-    loras: Loras = None,
-    ip_adapters: IPAdapters = None,
-) -> None:
+@with_options
+def default(context: typer.Context, *, options: StudioOptions) -> None:
     """Serve the studio when no command is given."""
     if context.invoked_subcommand is None:
-        serve(
-            host,
-            port,
-            data_dir,
-            model,
-            timeline_budget,
-            max_megapixels,
-            max_megabytes,
-            deterministic,
-            loras,
-            ip_adapters,
-        )
+        _serve(options)
 
 
 @app.command()
-def serve(
-    host: Host = "127.0.0.1",
-    port: Port = 7860,
-    data_dir: DataDir = None,
-    model: ModelName = EMBEDDED,
-    timeline_budget: TimelineBudget = 4,
-    max_megapixels: MaxMegapixels = MAX_PIXELS / 1e6,
-    max_megabytes: MaxMegabytes = MAX_BYTES / 1e6,
-    deterministic: Deterministic = False,
-    loras: Loras = None,
-    ip_adapters: IPAdapters = None,
-) -> None:
+@with_options
+def serve(*, options: StudioOptions) -> None:
     """Open the studio to browsers (the default)."""
-    from studio.serve import serve as serve_studio
-    from studio.settings import Settings, default_data_dir
+    _serve(options)
 
-    serve_studio(
-        Settings(
-            host=host,
-            port=port,
-            data_dir=data_dir or default_data_dir(),
-            model=model,
-            timeline_budget_bytes=round(timeline_budget * 10**9),
-            max_source_pixels=round(max_megapixels * 10**6),
-            max_source_bytes=round(max_megabytes * 10**6),
-            deterministic=deterministic,
-            loras=loras,
-            ip_adapters=ip_adapters,
-        )
-    )
+
+def _serve(options: StudioOptions) -> None:
+    from studio.serve import serve as serve_studio
+
+    serve_studio(options.settings)
 
 
 @app.command()
+@with_options
 def paint(
     prompt: Annotated[str | None, typer.Argument(help="What to paint; empty for whatever comes.")] = None,
     *,
     output: Annotated[Path, typer.Option(help="The PNG to write, or a folder with --prompts.")],
     prompts: Annotated[Path | None, typer.Option(help="A text file with one prompt a line.")] = None,
-    negative_prompt: Annotated[str, typer.Option(help="What the picture should keep away from.")] = "",
-    seed: Annotated[str, typer.Option(metavar="NUMBER", help="-1 draws one.")] = "-1",
-    num_inference_steps: Number = None,
-    guidance_scale: Number = None,
-    width: Number = None,
-    height: Number = None,
-    sampler: Annotated[str | None, typer.Option(help="As in the studio: DPM++ 2M, Euler a, …")] = None,
-    model: ModelName = EMBEDDED,
     image: Image = None,
     strength: Strength = "0.6",
-    timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
+    options: PictureOptions,
     deterministic: Deterministic = False,
 ) -> None:
     """Paint one picture, or one for each line of a file."""
     if (prompt is None) == (prompts is None):
         raise BadInput('Give either a prompt, as in paint "a quiet harbour", or --prompts FILE.')
-    if prompts is not None and timeline is not None:
+    if prompts is not None and options.timeline is not None:
         raise BadInput("--timeline keeps the steps of one picture; give it with a prompt, without --prompts.")
-    folder = find_model(model)
+    folder = find_model(options.model)
     begun = read_beginning(folder, image, strength)
-    recipe = recipe_maker(
-        folder,
-        negative_prompt=negative_prompt,
-        seed=seed,
-        width=begun.width if width is None else width,
-        height=begun.height if height is None else height,
-        sampler=sampler,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        source=begun.source,
-    )
+    recipe = options.recipes(folder, begun)
     if prompts is None:
         jobs = [(png_path(output), recipe(prompt=prompt or ""))]
     else:
@@ -199,16 +104,15 @@ def paint(
         if output.exists() and not output.is_dir():
             raise BadInput(f"With --prompts, --output is a folder, and {output} is a file.")
         jobs = [(output / f"{number:05d}.png", recipe(prompt=line)) for number, line in enumerate(lines)]
-    paint_all(folder.path, jobs, timeline, begun.files, deterministic=deterministic)
+    paint_all(folder.path, jobs, options.timeline, begun.files, deterministic=deterministic)
 
 
 @app.command()
+@with_options
 def blend(
     prompt: Annotated[str, typer.Argument(help="What to paint, without any style.")],
     *,
-    style: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=WEIGHT", help="A style of the palette; once for each.")
-    ] = None,
+    style: Styles = None,
     follow: Annotated[
         list[str] | None,
         typer.Option(metavar="FILE=STRENGTH", help="A picture to follow, from 0 to 1; once for each."),
@@ -226,19 +130,11 @@ def blend(
         typer.Option(metavar="NAME=WEIGHT", help="A LoRA to add, from -2 to 2; once for each."),
     ] = None,
     loras: Loras = None,
-    method: Annotated[str, typer.Option(help="conditioning, slerp or prediction.")] = "conditioning",
-    output: Annotated[Path, typer.Option(help="The PNG to write.")],
-    negative_prompt: Annotated[str, typer.Option(help="What the picture should keep away from.")] = "",
-    seed: Annotated[str, typer.Option(metavar="NUMBER", help="-1 draws one.")] = "-1",
-    num_inference_steps: Number = None,
-    guidance_scale: Number = None,
-    width: Number = None,
-    height: Number = None,
-    sampler: Annotated[str | None, typer.Option(help="As in the studio: DPM++ 2M, Euler a, …")] = None,
-    model: ModelName = EMBEDDED,
+    method: Method = "conditioning",
+    output: Output,
     image: Image = None,
     strength: Strength = "0.6",
-    timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
+    options: PictureOptions,
 ) -> None:
     """Paint one picture in several styles at once."""
     target = png_path(output)
@@ -247,7 +143,7 @@ def blend(
     references = [read_reference(given, ip_adapter) for given in follow or []]
     shares = [read_share(share) for share in style or []]
     added = [read_share(share, "LoRA") for share in lora or []]
-    folder = find_model(model)
+    folder = find_model(options.model)
     shelves = shelves_for(folder, loras, ip_adapters)
     mix = make_mix(
         shares,
@@ -257,22 +153,13 @@ def blend(
         loras=shelves.loras.chosen(added),
     )
     begun = read_beginning(folder, image, strength)
-    recipe = recipe_maker(
-        folder,
-        negative_prompt=negative_prompt,
-        seed=seed,
-        width=begun.width if width is None else width,
-        height=begun.height if height is None else height,
-        sampler=sampler,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        source=begun.source,
-    )
+    jobs = [(target, options.recipes(folder, begun)(prompt=prompt, mix=mix))]
     files = [*begun.files, *(content for _, content in references)]
-    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline, files, shelves=shelves)
+    paint_all(folder.path, jobs, options.timeline, files, shelves=shelves)
 
 
 @app.command()
+@with_options
 def inpaint(
     image: Annotated[Path, typer.Argument(help="The picture: PNG, JPEG, WebP, AVIF, TIFF or HEIC.")],
     *,
@@ -283,11 +170,8 @@ def inpaint(
     top: Grow = "0",
     right: Grow = "0",
     bottom: Grow = "0",
-    style: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=WEIGHT", help="A style of the palette for the fill; once for each."),
-    ] = None,
-    method: Annotated[str, typer.Option(help="conditioning, slerp or prediction.")] = "conditioning",
+    style: Styles = None,
+    method: Method = "conditioning",
     prompt: Annotated[str, typer.Option(help="What should be there.")] = "",
     strength: Annotated[
         str, typer.Option(metavar="NUMBER", help="How much of the schedule is painted in the hole.")
@@ -297,19 +181,11 @@ def inpaint(
     ] = "0",
     hole: Annotated[str, typer.Option(help="Begin from original, blur, colour or noise.")] = "original",
     paste_back: Annotated[bool, typer.Option(help="Fit the fill into the untouched picture.")] = True,
-    output: Annotated[Path, typer.Option(help="The PNG to write.")],
-    negative_prompt: Annotated[str, typer.Option(help="What the picture should keep away from.")] = "",
-    seed: Annotated[str, typer.Option(metavar="NUMBER", help="-1 draws one.")] = "-1",
-    num_inference_steps: Number = None,
-    guidance_scale: Number = None,
-    width: Number = None,
-    height: Number = None,
-    sampler: Annotated[str | None, typer.Option(help="As in the studio: DPM++ 2M, Euler a, …")] = None,
-    model: ModelName = EMBEDDED,
-    timeline: Annotated[Path | None, typer.Option(help="Keep every step in this folder.")] = None,
+    output: Output,
+    options: PictureOptions,
 ) -> None:
     """Repaint what a mask covers, or let a picture grow; the rest stays as it is, to the last bit."""
-    target, folder = png_path(output), find_model(model)
+    target, folder = png_path(output), find_model(options.model)
     mix = make_mix([read_share(share) for share in style], method) if style else None
     begun = read_hole(
         folder,
@@ -321,24 +197,14 @@ def inpaint(
         paste_back=paste_back,
         extend=(left, top, right, bottom),
     )
-    recipe = recipe_maker(
-        folder,
-        negative_prompt=negative_prompt,
-        seed=seed,
-        width=begun.width if width is None else width,
-        height=begun.height if height is None else height,
-        sampler=sampler,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        source=begun.source,
-    )
-    paint_all(folder.path, [(target, recipe(prompt=prompt, mix=mix))], timeline, begun.files)
+    jobs = [(target, options.recipes(folder, begun)(prompt=prompt, mix=mix))]
+    paint_all(folder.path, jobs, options.timeline, begun.files)
 
 
 @app.command()
 def replay(
     picture: Annotated[Path, typer.Argument(help="A PNG that Atelier painted.")],
-    output: Annotated[Path, typer.Option(help="The PNG to write.")],
+    output: Output,
     model: Annotated[str | None, typer.Option(help="Where its model is, when it was given by path.")] = None,
     image: Annotated[
         list[Path] | None, typer.Option(help="A file it begins from, its mask too; once for each.")

@@ -6,7 +6,7 @@ import base64
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,13 +15,14 @@ from sqlalchemy.exc import DatabaseError
 
 from pipelines.recipe import BadInput, Recipe
 from studio.brushing import laid
-from studio.files import DataDir, is_full_disk, remove_folder, write_file
+from studio.drawing import Drawings
+from studio.files import DataDir, remove_folder, write_file
 from studio.gallery import Gallery
 from studio.jobs import Job, Jobs
-from studio.sentences import NotFinite, sentence_for
+from studio.sentences import NotFinite, sentence_for, sentence_without_timeline
 from studio.sources import Sources
 from studio.storage import Storage
-from studio.timelines import LAST_STOP, MASK, webp_bytes, write_sheets
+from studio.timelines import LAST_STOP, MASK, webp_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -37,10 +38,7 @@ log = logging.getLogger(__name__)
 
 # Sheets wait while pictures are painted, but never for ever: after so many live turns one batch is decoded.
 _LIVE_TURNS = 4
-_NO_TIMELINE_DISK_FULL = "There was no room on the disk for the timeline of this picture."
 _DIFFERS = "This machine paints the picture a little differently: its timeline ends close to it, not in it."
-_THE_END = object()
-_NO_TIMELINE = "The timeline of this picture could not be kept; the studio's log says why."
 
 
 @dataclass(eq=False)
@@ -71,15 +69,6 @@ _U = TypeVar("_U")
 _Decoded = tuple["Image.Image", "Call"]
 
 
-@dataclass(eq=False, frozen=True, slots=True)
-class _Drawing:
-    """The sheets of one timeline that are still to be drawn; it lies in the folder of the job."""
-
-    job_id: str
-    artwork_id: str
-    sheets: Iterator[None]
-
-
 class Finisher:
     """One thread that decodes: a preview a step, the finished picture, and then its timeline's sheets.
 
@@ -94,14 +83,12 @@ class Finisher:
         self._jobs = jobs
         self._sources = sources
         self._gallery = gallery
-        self._storage = storage
+        self._drawings = Drawings(jobs, gallery, storage, data)
         self._data = data
         self._work = threading.Condition()
         self._waiting: dict[str, _Canvas] = {}
         self._dropped: deque[str] = deque()
         self._soon: dict[Hashable, Callable[[StableDiffusion], None]] = {}
-        self._sheets: deque[_Drawing] = deque()
-        self._drawing: set[str] = set()
         self._model: StableDiffusion | None = None
         self._stream: Any = None
         self._closing = False
@@ -111,7 +98,7 @@ class Finisher:
         """Begin to work, with the model that has been loaded."""
         self._model = model
         try:
-            self._take_up(model)
+            self._drawings.take_up(model)
         except DatabaseError:
             log.exception("timelines that an earlier studio left undrawn wait for the next start")
         self._thread.start()
@@ -121,20 +108,9 @@ class Finisher:
         """The model, once it has been loaded."""
         return self._model
 
-    def _take_up(self, model: StableDiffusion) -> None:
-        """Line up the timelines of this model that were not drawn when the studio last closed."""
-        for artwork_id in self._gallery.without_timeline(model.folder.revision):
-            folder = self._data.timeline(artwork_id)
-            if (folder / "timeline.json").exists():
-                self._line_up(_Drawing(artwork_id, artwork_id, write_sheets(folder, model, {})))
-
-    def _line_up(self, drawing: _Drawing) -> None:
-        self._drawing.add(drawing.artwork_id)
-        self._sheets.append(drawing)
-
     def is_drawing(self, artwork_id: str) -> bool:
         """Tell whether a picture's timeline is still to come."""
-        return artwork_id in self._drawing
+        return self._drawings.is_coming(artwork_id)
 
     def close(self) -> None:
         """Stop after the turn it is in; what is left over is taken up at the next start."""
@@ -242,8 +218,8 @@ class Finisher:
                     if canvases:
                         self._live_turn(canvases)
                         live_turns += 1
-                    if self._sheets and draw_sheets:
-                        self._sheet_turn()
+                    if self._drawings and draw_sheets:
+                        self._drawings.draw()
                         live_turns = 0
                 except Exception:
                     log.exception("the finisher goes on")
@@ -252,7 +228,7 @@ class Finisher:
         return bool(self._next()) or self._may_draw_sheets()
 
     def _may_draw_sheets(self) -> bool:
-        return bool(self._sheets) and not self._waiting
+        return bool(self._drawings) and not self._waiting
 
     def _next(self) -> list[_Canvas]:
         """Choose the job that waits longest, and others whose previews can be decoded together with its.
@@ -365,7 +341,7 @@ class Finisher:
             self._jobs.kept(canvas.job.id, numbers)
         except Exception as error:
             log.exception("the timeline of job %s cannot be kept", canvas.job.id)
-            canvas.untimed = _no_timeline(error)
+            canvas.untimed = sentence_without_timeline(error)
             remove_folder(folder)
 
     def _show(self, canvas: _Canvas, frame: Frame, image: Image.Image | None) -> None:
@@ -408,34 +384,12 @@ class Finisher:
                 write_file(folder / LAST_STOP, webp_bytes(stitched.part))
                 if stitched.mask is not None:
                     write_file(folder / MASK, webp_bytes(stitched.mask))
-            sheets = write_sheets(folder, self._model, canvas.previews)
-            self._line_up(_Drawing(job.id, artwork_id, sheets))
+            self._drawings.line_up(self._model, job.id, artwork_id, canvas.previews)
         with self._work:
             self._waiting.pop(job.id, None)
         self._jobs.done(job.id)
         if canvas.untimed:
             self._jobs.settle(job.id, timeline_ready=False, note=canvas.untimed)
-
-    def _sheet_turn(self) -> None:
-        """Decode one more batch of the oldest timeline; finish it when that was the last."""
-        drawing = self._sheets[0]
-        job_id, artwork_id = drawing.job_id, drawing.artwork_id
-        dropped: list[str] | None = None
-        note = ""
-        try:
-            if next(drawing.sheets, _THE_END) is not _THE_END:
-                return
-            dropped = self._storage.add(artwork_id, painted_as=job_id if job_id != artwork_id else None)
-        except Exception as error:
-            note = _no_timeline(error)
-            log.exception("the timeline of picture %s could not be drawn", artwork_id)
-        self._sheets.popleft()
-        self._drawing.discard(artwork_id)
-        if dropped:
-            note = _made_room(len(dropped))
-        self._jobs.settle(job_id, timeline_ready=dropped is not None, note=note)
-        if job_id != artwork_id or not self._gallery.has(artwork_id):  # deleted meanwhile
-            remove_folder(self._data.timeline(job_id))
 
 
 def _laid_otherwise(recipe: Recipe) -> Recipe | None:
@@ -443,13 +397,3 @@ def _laid_otherwise(recipe: Recipe) -> Recipe | None:
     if recipe.source is None or recipe.branch is not None:
         return None
     return laid(recipe, paste_back=not recipe.source.paste_back)
-
-
-def _made_room(count: int) -> str:
-    if count == 1:
-        return "To make room, your oldest timeline was dropped; its picture stays."
-    return f"To make room, your {count} oldest timelines were dropped; their pictures stay."
-
-
-def _no_timeline(error: Exception) -> str:
-    return _NO_TIMELINE_DISK_FULL if is_full_disk(error) else _NO_TIMELINE

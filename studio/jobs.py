@@ -1,4 +1,4 @@
-"""Jobs: recipes in time, as everybody sees them; the ones that have not ended also survive a restart."""
+"""Every job there is, as everybody sees them; the ones that have not ended also survive a restart."""
 
 from __future__ import annotations
 
@@ -9,62 +9,23 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import DatabaseError
 
-from pipelines.recipe import MAX_PICTURES, BadInput, Recipe, read_recipe
+from pipelines.recipe import MAX_PICTURES, BadInput, Recipe
 from studio.gallery import NotHers
 from studio.index import ArtistRow, ArtworkRow, JobRow, StudioIndex, now
+from studio.job import Job, JobState, job_of
 from studio.sentences import refusing_when_full
 from studio.watching import Watch
 
 log = logging.getLogger(__name__)
 
-JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 # A group of more pictures than these is asked for in bulk: a sheet, a grid, a long series.
 _WATCHED_AT_MOST = 4
-_ENDED: dict[str, JobState] = {"done": "done", "failed": "failed", "cancelled": "cancelled"}
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A recipe in time, at one moment.
-
-    `number` is the order in which jobs came, `ahead` how many of the artist's own pictures come first,
-    `step` how many of `steps` positions are behind it (0 of 0 before it begins). `previews` are
-    (step, data URL) of the predicted picture, `numbers` what a timeline tells of the steps so far. `artwork`
-    is set once it is saved and listed. `settled` says that nothing more will happen to it, the timeline
-    included. `repaints` is the picture whose timeline it paints again: such a job makes no other picture.
-    `version` grows with every change.
-    """
-
-    id: str
-    group: str
-    index: int
-    number: int
-    artist_id: str
-    recipe: Recipe
-    state: JobState = "queued"
-    ahead: int = 0
-    step: int = 0
-    steps: int = 0
-    previews: tuple[tuple[int, str], ...] = ()
-    numbers: tuple[dict[str, object], ...] = ()
-    sentence: str = ""
-    notes: tuple[str, ...] = ()
-    artwork: str | None = None
-    timeline_ready: bool = False
-    settled: bool = False
-    repaints: str | None = None
-    version: int = 0
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is done, failed or cancelled."""
-        return self.state in _ENDED
 
 
 class Jobs:
@@ -119,7 +80,7 @@ class Jobs:
             session.add_all(rows)
         with self._changed:
             for row in rows:
-                self._jobs[row.id] = _job(row)
+                self._jobs[row.id] = job_of(row)
             self._tell({group})
         return group
 
@@ -207,7 +168,7 @@ class Jobs:
             .order_by(JobRow.position)
         )
         with self._index.session() as session:
-            return [_job(row, artwork) for row, artwork in session.execute(query)]
+            return [job_of(row, artwork) for row, artwork in session.execute(query)]
 
     # What the painter and the finisher report
 
@@ -404,21 +365,3 @@ class Jobs:
         with self._changed:
             self._closed = True
             self._tell(set(self._watches.values()))
-
-
-def _job(row: JobRow, artwork: ArtworkRow | None = None) -> Job:
-    state = _ENDED.get(row.state, "queued")
-    return Job(
-        id=row.id,
-        group=row.group_id,
-        index=row.position,
-        number=row.number,
-        artist_id=row.artist_id,
-        recipe=read_recipe(row.recipe),
-        state=state,
-        sentence=row.sentence,
-        artwork=artwork.id if artwork else None,
-        timeline_ready=artwork.has_timeline if artwork else False,
-        settled=state != "queued",
-        repaints=row.repaints,
-    )

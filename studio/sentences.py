@@ -18,6 +18,8 @@ NOT_FINITE = (
     "The picture ran out of range on the way (its latents are no longer finite numbers): try a lower "
     "guidance or another sampler."
 )
+NO_TIMELINE = "The timeline of this picture could not be kept; the studio's log says why."
+NO_TIMELINE_DISK_FULL = "There was no room on the disk for the timeline of this picture."
 
 
 class NotFinite(ArithmeticError):
@@ -39,6 +41,11 @@ def sentence_for(error: BaseException) -> str:
     if isinstance(error, OSError):
         return f"The studio could not read or write its files ({error.strerror or error}). Its log says more."
     return f"The studio made a mistake ({type(error).__name__}: {error}). Its log says more."
+
+
+def sentence_without_timeline(error: BaseException) -> str:
+    """Say why a picture that was painted has no timeline."""
+    return NO_TIMELINE_DISK_FULL if is_full_disk(error) else NO_TIMELINE
 
 
 @contextmanager

@@ -1,12 +1,12 @@
-"""Models that tests share, built or loaded once; tests that time something have the machine to themselves."""
+"""Models that tests share, built or loaded once; what is timed has the machine to itself."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import tempfile
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as app.py does, before torch is imported
 
@@ -23,25 +23,45 @@ from tests.tiny import add_classifier, add_companion, build_tiny_sd, build_tiny_
 
 # One for each run of pytest-xdist, whose workers share it.
 _RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
-_TURNS = Path(tempfile.gettempdir()) / f"atelier-tests-{_RUN}"
+_DOOR, _ROOM = (
+    os.open(Path(tempfile.gettempdir()) / f"atelier-tests-{_RUN}.{name}", os.O_CREAT | os.O_RDWR)
+    for name in ("door", "room")
+)
+
+
+def _enter(how: int) -> None:
+    """Enter the room: with others, or alone once they have left."""
+    # Who waits holds the door, so that nobody else enters before; and is not in the room, so that nobody
+    # waits for it in turn.
+    fcntl.flock(_ROOM, fcntl.LOCK_UN)
+    fcntl.flock(_DOOR, fcntl.LOCK_EX)
+    fcntl.flock(_ROOM, how)
+    fcntl.flock(_DOOR, fcntl.LOCK_UN)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Let a test marked `alone` wait until the other workers rest, and them until it is done."""
-    alone = item.get_closest_marker("alone") is not None
-    with ExitStack() as turn:
-        # Who waits for the machine holds the door: nobody else begins before.
-        with _locked("door", fcntl.LOCK_EX):
-            turn.enter_context(_locked("room", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Let no test begin while another worker times something."""
+    _enter(fcntl.LOCK_SH)
+    try:
         return (yield)
+    finally:
+        fcntl.flock(_ROOM, fcntl.LOCK_UN)
 
 
-@contextmanager
-def _locked(name: str, how: int) -> Generator[None]:
-    with _TURNS.with_suffix(f".{name}").open("w") as file:
-        fcntl.flock(file, how)
-        yield
+@pytest.fixture(scope="session")
+def alone() -> Callable[[], AbstractContextManager[None]]:
+    """Give what a `with` block has the machine to itself by: it begins once the other tests have ended."""
+
+    @contextmanager
+    def alone() -> Generator[None]:
+        _enter(fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            _enter(fcntl.LOCK_SH)
+
+    return alone
 
 
 CPU_FP32 = Placement(torch.device("cpu"), torch.float32, torch.float32)

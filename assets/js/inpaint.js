@@ -2,16 +2,16 @@
 
 import { Board } from "./board.js";
 import { bringing } from "./bringing.js";
-import { blobOf, button, el } from "./dom.js";
-import { hear, openTimeline, say, tell } from "./desk.js";
+import { blobOf, el } from "./dom.js";
+import { hear, say, tell } from "./desk.js";
 import { FillForm } from "./fillform.js";
 import { Fills, wordsFor } from "./fills.js";
 import { Handles } from "./handles.js";
 import { KeptDesk } from "./keptdesk.js";
 import { Laying } from "./laying.js";
 import { MaskTools } from "./masktools.js";
+import { offersOf, wovenOffers } from "./offers.js";
 import { imageOf, pictureAt, Refusal, send } from "./sources.js";
-import { downloadLink } from "./wall.js";
 import { Weaving } from "./weaving.js";
 
 const NOTHING = [0, 0, 0, 0];
@@ -105,7 +105,7 @@ class Inpainting {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       this.paint();
-    } else if (event.key === "Escape" && this.weaving.isOn) this.#leaveWeaving();
+    } else if (event.key === "Escape" && this.weaving.isOn) this.leaveWeaving();
     else if (event.key === "Escape" && this.fills.running) this.cancel();
   }
 
@@ -184,7 +184,7 @@ class Inpainting {
     if (source && this.board.masks) this.kept.push({ source, fill, masks: this.board.masks.kept, extend: this.form.extend });
   }
 
-  #another() {
+  another() {
     this.#layAside();
     this.#putAway();
   }
@@ -261,7 +261,7 @@ class Inpainting {
     else if (job.artwork && job.id !== this.weaving.under.id) this.weaving.begin(this.weaving.under, job);
   }
 
-  #backToMask() {
+  backToMask() {
     this.fills.leave();
     this.kept.desk.group = null;
     this.board.after = this.board.preview = null;
@@ -271,7 +271,7 @@ class Inpainting {
     this.#remember();
   }
 
-  async #goOnFrom(job) {
+  async goOnFrom(job) {
     try {
       const next = await send(`/sources/from/${job.artwork}`);
       this.#layAside(true);
@@ -282,7 +282,7 @@ class Inpainting {
     }
   }
 
-  async #takeBack() {
+  async takeBack() {
     const { source, masks, extend } = this.kept.pop();
     try {
       await this.#open(source, masks, extend);
@@ -293,14 +293,14 @@ class Inpainting {
 
   // Two fills are brushed into one, which is kept, and painted on from.
 
-  #leaveWeaving() {
+  leaveWeaving() {
     const { under } = this.weaving;
     this.weaving.end();
     this.board.after = null;
     this.#showFill(under);
   }
 
-  async #keepWoven() {
+  async keepWoven() {
     const { under, over } = this.weaving;
     try {
       const mask = await send("/sources", await this.board.file());
@@ -308,7 +308,7 @@ class Inpainting {
       if (answer.sentence) return this.form.complain(answer);
       this.weaving.end();
       tell("painted", { id: answer.artwork, recipe: {} });
-      await this.#goOnFrom(answer);
+      await this.goOnFrom(answer);
     } catch (error) {
       this.#refuse(error);
     }
@@ -337,35 +337,8 @@ class Inpainting {
     const now = JSON.stringify([view, laid?.artwork, job?.id, job?.state, laid?.timeline_ready, running, this.kept.before.length, other?.id, woven]);
     if (now === this.offered) return;
     this.offered = now;
-    this.actions.replaceChildren(...(woven ? this.#wovenOffers() : this.#offers(job, laid, other)));
-  }
-
-  #wovenOffers() {
-    return [
-      button("Leave it", "close", () => this.#leaveWeaving()),
-      el("button.accent", { type: "button", onclick: () => this.#keepWoven() }, "Keep both as one"),
-    ];
-  }
-
-  #offers(job, laid, other) {
-    const { running } = this.fills;
-    const offers = [];
-    if (running) {
-      const stop = button("Cancel", "close", () => this.cancel(), { className: "quiet.cancel" });
-      stop.append(el("kbd", {}, "Esc"));
-      offers.push(stop);
-    } else if (job) offers.push(button("Back to the mask", "reuse", () => this.#backToMask()));
-    else {
-      const { last } = this.kept;
-      if (last) offers.push(button(last.fill ? "Take the last fill back" : "Back to the last picture", "reuse", () => this.#takeBack()));
-      if (this.kept.desk.source) offers.push(el("button.inpaint-act", { type: "button", title: "Put this one away", onclick: () => this.#another() }, "Another picture"));
-    }
-    if (job?.artwork && other && !running) offers.push(button("Brush another in", "lerp", () => this.weaving.begin(job, other)));
-    if (!laid?.artwork) return offers;
-    const timeline = button("Open timeline", "film", () => openTimeline(laid.artwork));
-    timeline.disabled = !laid.timeline_ready;
-    const on = el("button.accent.inpaint-on", { type: "button", onclick: () => this.#goOnFrom(laid) }, "Paint on from this");
-    return [...offers, timeline, downloadLink(laid.artwork), on];
+    const what = { job, laid, other, running, last: this.kept.last, source: this.kept.desk.source };
+    this.actions.replaceChildren(...(woven ? wovenOffers(this) : offersOf(what, this)));
   }
 
   #show(view, busy = false) {

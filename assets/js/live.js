@@ -89,3 +89,12 @@ function sentenceFor(job) {
   if (ENDED.includes(job.state)) return job.sentence || "This picture could not be painted.";
   return job.notes.at(-1) ?? "The picture is painted, but its timeline could not be drawn.";
 }
+
+// How far one of them is.
+export function wordsFor(job) {
+  if (job.state === "queued") {
+    return job.ahead > 0 ? `In line: ${job.ahead} ${job.ahead === 1 ? "picture" : "pictures"} before this one` : "Next in line";
+  }
+  if (job.state === "running") return job.steps ? `Being painted, step ${job.step} of ${job.steps}` : "Beginning…";
+  return "Painted; what is there is being drawn…";
+}

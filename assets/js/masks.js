@@ -131,8 +131,14 @@ export function cut(alpha, width, [left, top, across, down]) {
   return part;
 }
 
+// A box with so many pixels around it, as far as the sheet reaches.
+export function around([left, top, across, down], pixels, width, height) {
+  const [x, y] = [Math.max(0, left - pixels), Math.max(0, top - pixels)];
+  return [x, y, Math.min(width, left + across + pixels) - x, Math.min(height, top + down + pixels) - y];
+}
+
 // The box of what is covered, with so many pixels around it; null where nothing is.
-function coveredBox(alpha, width, height, around) {
+function coveredBox(alpha, width, height, more) {
   let [left, top, right, bottom] = [width, height, -1, -1];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
@@ -143,20 +149,15 @@ function coveredBox(alpha, width, height, around) {
       bottom = y;
     }
   }
-  if (right < 0) return null;
-  [left, top] = [Math.max(0, left - around), Math.max(0, top - around)];
-  return [left, top, Math.min(width - 1, right + around) - left + 1, Math.min(height - 1, bottom + around) - top + 1];
+  return right < 0 ? null : around([left, top, right - left + 1, bottom - top + 1], more, width, height);
 }
 
 // Alpha as pixels of one colour, to be put on a sheet.
 export function tinted(alpha, width, height, [red, green, blue]) {
   const image = new ImageData(width, height);
-  for (let i = 0; i < alpha.length; i++) {
-    image.data[4 * i] = red;
-    image.data[4 * i + 1] = green;
-    image.data[4 * i + 2] = blue;
-    image.data[4 * i + 3] = alpha[i];
-  }
+  const pixels = new Uint32Array(image.data.buffer); // the lowest byte comes first, wherever browsers run
+  const colour = red | (green << 8) | (blue << 16);
+  for (let i = 0; i < alpha.length; i++) pixels[i] = colour | (alpha[i] << 24);
   return image;
 }
 

@@ -1,6 +1,7 @@
 // Masks one above the other on one picture: the brush works on one of them, and what the visible ones cover
 // together is filled. Every change can be taken back, also after a reload.
 
+import { Bands, bandsOf } from "./bands.js";
 import { INKS } from "./inks.js";
 import { cut, sheet, tinted } from "./masks.js";
 import { Past } from "./past.js";
@@ -10,7 +11,7 @@ export const MOST_MASKS = INKS.length;
 
 export class MaskStack {
   constructor(width, height) {
-    Object.assign(this, { width, height, layers: [], edits: 0, next: 1, past: new Past(), stroke: null });
+    Object.assign(this, { width, height, layers: [], edits: 0, touched: null, next: 1, past: new Past(), stroke: null });
     this.#put(this.#fresh(), 0);
   }
 
@@ -66,11 +67,18 @@ export class MaskStack {
   }
 
   rename(id, name) {
-    this.#of(id).name = name;
+    this.#set(id, "name", name);
   }
 
   hide(id, hidden) {
-    this.#of(id).hidden = hidden;
+    this.#set(id, "hidden", hidden);
+  }
+
+  #set(id, field, value) {
+    const layer = this.#of(id);
+    if (layer[field] === value) return;
+    this.past.note({ id, field, from: layer[field], to: value });
+    layer[field] = value;
     this.edits++;
   }
 
@@ -93,10 +101,10 @@ export class MaskStack {
 
   #put({ id, name, tint, hidden, runs }, at) {
     const alpha = unpacked(runs, this.width * this.height);
-    const layer = { id, name, tint, hidden, alpha, sheet: sheet(this.width, this.height), edits: 0, runs: null };
+    const layer = { id, name, tint, hidden, alpha, sheet: sheet(this.width, this.height), edits: 0, touched: null, runs: null };
     this.layers.splice(at, 0, layer);
     this.active = id;
-    this.#show(layer, [0, 0, this.width, this.height]);
+    this.#show(layer, [[0, 0, this.width, this.height]]);
     return layer;
   }
 
@@ -118,17 +126,18 @@ export class MaskStack {
   // All of it at once: `change(alpha)` gives another.
   edit(change) {
     this.layer.hidden = false;
-    this.#become(this.layer, [0, 0, this.width, this.height], change(this.layer.alpha.slice()));
+    const whole = [0, 0, this.width, this.height];
+    this.#become(this.layer, whole, [whole], () => change(this.layer.alpha.slice()));
   }
 
   begin(at, { size, erasing }) {
     this.layer.hidden = false;
-    this.stroke = { layer: this.layer, at, size, erasing, box: null };
+    this.stroke = { layer: this.layer, at, size, erasing, bands: new Bands(this.width, this.height) };
     this.to(at);
   }
 
   to(at) {
-    const { layer, at: from, size, erasing, box } = this.stroke;
+    const { layer, at: from, size, erasing, bands } = this.stroke;
     const pen = layer.sheet.getContext("2d");
     pen.globalCompositeOperation = erasing ? "destination-out" : "source-over";
     pen.strokeStyle = INKS[layer.tint];
@@ -139,60 +148,68 @@ export class MaskStack {
     pen.lineTo(at.x, at.y);
     pen.stroke();
     pen.globalCompositeOperation = "source-over";
-    const reach = size / 2 + 2;
-    const [left, top, right, bottom] = box ?? [Infinity, Infinity, -Infinity, -Infinity];
+    bands.addLine(from, at, size / 2 + 2);
     this.stroke.at = at;
-    this.stroke.box = [Math.min(left, from.x - reach, at.x - reach), Math.min(top, from.y - reach, at.y - reach),
-      Math.max(right, from.x + reach, at.x + reach), Math.max(bottom, from.y + reach, at.y + reach)];
   }
 
   end() {
-    const { layer, box } = this.#ended();
-    if (!box) return;
-    const { data } = layer.sheet.getContext("2d").getImageData(...box);
-    this.#become(layer, box, new Uint8ClampedArray(data.length / 4).map((_, place) => data[4 * place + 3]));
+    const { layer, bands } = this.#ended();
+    const pen = layer.sheet.getContext("2d");
+    if (bands.box) this.#become(layer, bands.box, bands.boxes, (part) => alphaOf(pen.getImageData(...part)));
   }
 
   // It was no stroke.
   giveUp() {
-    const { layer, box } = this.#ended();
-    if (box) this.#show(layer, box);
+    const { layer, bands } = this.#ended();
+    this.#show(layer, bands.boxes);
   }
 
-  // The stroke, with the part of the picture that it touched; null where it touched none.
   #ended() {
-    const { layer, box } = this.stroke;
+    const { stroke } = this;
     this.stroke = null;
-    const [left, top] = [Math.max(0, Math.floor(box[0])), Math.max(0, Math.floor(box[1]))];
-    const [right, bottom] = [Math.min(this.width, Math.ceil(box[2])), Math.min(this.height, Math.ceil(box[3]))];
-    return { layer, box: right > left && bottom > top ? [left, top, right - left, bottom - top] : null };
+    return stroke;
   }
 
-  #become(layer, box, values) {
-    const change = cut(layer.alpha, this.width, box);
+  // What a layer becomes in parts of a box: `valuesIn(part)`. Outside of them it stays as it is.
+  #become(layer, box, parts, valuesIn) {
+    const change = new Uint8ClampedArray(box[2] * box[3]);
     let changed = false;
-    for (let place = 0; place < change.length; place++) {
-      change[place] ^= values[place];
-      changed ||= change[place] !== 0;
+    for (const part of parts) {
+      const values = valuesIn(part);
+      const [left, top, across, down] = part;
+      for (let y = 0, from = 0; y < down; y++) {
+        let at = (top + y) * this.width + left;
+        let place = (top + y - box[1]) * box[2] + left - box[0];
+        for (const end = from + across; from < end; from++, at++, place++) {
+          if (layer.alpha[at] === values[from]) continue;
+          change[place] = layer.alpha[at] ^ values[from];
+          layer.alpha[at] = values[from];
+          changed = true;
+        }
+      }
     }
     if (changed) this.past.note({ id: layer.id, box, runs: packed(change) });
-    this.#flip(layer, box, change);
+    this.#show(layer, parts);
   }
 
   // A change is what differs, bit by bit: the same step leads there and back.
   #flip(layer, box, change) {
     const [left, top, across, down] = box;
-    for (let y = 0; y < down; y++) {
-      for (let x = 0, at = (top + y) * this.width + left; x < across; x++, at++) layer.alpha[at] ^= change[y * across + x];
+    for (let y = 0, place = 0; y < down; y++) {
+      for (let x = 0, at = (top + y) * this.width + left; x < across; x++, at++, place++) layer.alpha[at] ^= change[place];
     }
-    this.#show(layer, box);
+    this.#show(layer, bandsOf(change, box, this.width, this.height).boxes);
   }
 
-  #show(layer, box) {
-    const [left, top, across, down] = box;
-    const image = tinted(cut(layer.alpha, this.width, box), across, down, inkOf(layer));
-    layer.sheet.getContext("2d").putImageData(image, left, top);
+  #show(layer, boxes) {
+    for (const box of boxes) {
+      const image = tinted(cut(layer.alpha, this.width, box), box[2], box[3], inkOf(layer));
+      layer.sheet.getContext("2d").putImageData(image, box[0], box[1]);
+    }
     layer.runs = null;
+    // Who drew it as it was before has only these boxes to draw anew.
+    layer.touched = { after: layer.edits, boxes };
+    this.touched = { after: this.edits, boxes };
     layer.edits = ++this.edits;
   }
 
@@ -216,6 +233,9 @@ export class MaskStack {
     } else if (change.layer) {
       if (change.added === back) this.#takeAway(change.at);
       else this.#put(change.layer, change.at);
+    } else if (change.field) {
+      this.#of(change.id)[change.field] = back ? change.from : change.to;
+      this.edits++;
     } else return change;
     return null;
   }
@@ -224,6 +244,12 @@ export class MaskStack {
 // The tint that a layer wears, as red, green and blue.
 export function inkOf({ tint }) {
   return [1, 3, 5].map((at) => Number.parseInt(INKS[tint].slice(at, at + 2), 16));
+}
+
+function alphaOf({ data }) {
+  const alpha = new Uint8ClampedArray(data.length / 4);
+  for (let place = 0; place < alpha.length; place++) alpha[place] = data[4 * place + 3];
+  return alpha;
 }
 
 function isBare({ alpha }) {

@@ -4,8 +4,15 @@
 export function packed(bytes) {
   let room = new Uint8Array(1024);
   let at = 0;
+  // Four at a time, where a run goes on for long: most of a mask is bare.
+  const fours = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
   for (let start = 0, end = 0; start < bytes.length; start = end) {
-    while (end < bytes.length && bytes[end] === bytes[start]) end++;
+    while (end < bytes.length && bytes[end] === bytes[start]) {
+      end++;
+      if (end & 3) continue;
+      const four = bytes[start] * 0x01010101;
+      while (fours[end >> 2] === four) end += 4;
+    }
     if (at + 6 > room.length) {
       const more = new Uint8Array(2 * room.length);
       more.set(room);

@@ -76,6 +76,7 @@ class Stage {
     this.jobs.clear();
     this.sheet.clear(layout);
     this.film.clear();
+    this.status.textContent = ""; // what it said is of the pictures before
     this.chosen = null;
     this.wantsSheet = true;
     this.arriving = true;

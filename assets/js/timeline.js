@@ -14,7 +14,7 @@ import { Formula } from "./formula.js";
 import { Keeping } from "./keeping.js";
 import { Layers } from "./layers.js";
 import { Outline } from "./outline.js";
-import { activeGroup, Live } from "./live.js";
+import { activeGroup, Live, wordsFor } from "./live.js";
 import { Pulls } from "./pulls.js";
 import { Readout } from "./readout.js";
 import { Takeaway } from "./takeaway.js";
@@ -393,12 +393,4 @@ class Timeline {
     this.formula.show({ way, step, next, recipe: told.recipe });
     this.readout.show(told, film.stop, way);
   }
-}
-
-function wordsFor(job) {
-  if (job.state === "queued") {
-    return job.ahead > 0 ? `In line: ${job.ahead} ${job.ahead === 1 ? "picture" : "pictures"} before this one` : "Next in line";
-  }
-  if (job.state === "running") return job.steps ? `Being painted, step ${job.step} of ${job.steps}` : "Beginning…";
-  return "Painted; what is there is being drawn…";
 }

@@ -1,6 +1,6 @@
 // How masks lie over their picture: each in its tint, fading out as far as it is feathered, with a rim around it.
 
-import { beyond, feathered, sheet, tinted } from "./masks.js";
+import { around, beyond, cut, feathered, sheet, tinted } from "./masks.js";
 import { inkOf } from "./maskstack.js";
 
 const VEIL = 0.5;
@@ -44,15 +44,29 @@ export class Veil {
     const { stroke } = masks;
     if (this.feather === 0 || (stroke?.layer === layer && stroke.erasing)) return layer.sheet;
     const { width, height } = masks;
+    const { edits, touched } = layer;
     let known = this.soft.get(layer);
-    if (known?.edits !== layer.edits || known.feather !== this.feather) {
-      known = { edits: layer.edits, feather: this.feather, sheet: known?.sheet ?? sheet(width, height) };
-      const alpha = feathered(layer.alpha, width, height, this.feather);
-      known.sheet.getContext("2d").putImageData(tinted(alpha, width, height, inkOf(layer)), 0, 0);
+    if (known?.edits !== edits || known.feather !== this.feather) {
+      const isNext = known?.edits === touched.after && known.feather === this.feather;
+      known = { edits, feather: this.feather, sheet: known?.sheet ?? sheet(width, height) };
+      for (const box of isNext ? touched.boxes : [[0, 0, width, height]]) this.#soften(known.sheet, layer, box);
       this.soft.set(layer, known);
     }
-    if (stroke?.layer === layer) known.sheet.getContext("2d").drawImage(layer.sheet, 0, 0); // drawn anew at its end
+    if (stroke?.layer === layer) {
+      const pen = known.sheet.getContext("2d");
+      for (const box of stroke.bands.boxes) pen.drawImage(layer.sheet, ...box, ...box); // drawn anew at its end
+    }
     return known.sheet;
+  }
+
+  // Draws the soft edge of a layer anew where a change in a box is felt.
+  #soften(whole, layer, box) {
+    const { width, height } = whole;
+    const [left, top, across, down] = around(box, this.feather, width, height);
+    const part = around(box, 2 * this.feather, width, height);
+    const alpha = feathered(cut(layer.alpha, width, part), part[2], part[3], this.feather);
+    const image = tinted(alpha, part[2], part[3], inkOf(layer));
+    whole.getContext("2d").putImageData(image, part[0], part[1], left - part[0], top - part[1], across, down);
   }
 
   #margin(masks, margins) {
@@ -67,29 +81,35 @@ export class Veil {
 
   // The rims, so that masks are seen on a picture of their own colour too: that of the one under the brush is light.
   #rim(masks, scale) {
-    const now = JSON.stringify([masks.edits, masks.active, scale]);
-    if (this.rim?.masks === masks && this.rim.now === now) return this.rim.sheet;
-    const all = sheet(masks.width, masks.height);
+    const { width, height, edits, touched, visible } = masks;
+    const now = JSON.stringify([visible.map((layer) => layer.id), masks.active, scale]);
+    const known = this.rim?.masks === masks && this.rim.now === now ? this.rim : null;
+    if (known?.edits === edits) return known.sheet;
     const reach = Math.max(0.75, 1.5 / scale);
-    const last = masks.visible.filter((layer) => layer === masks.layer);
-    for (const layer of [...masks.visible.filter((one) => one !== masks.layer), ...last]) {
-      all.getContext("2d").drawImage(rimOf(layer, reach, layer === masks.layer ? PAPER : null), 0, 0);
+    const isNext = known?.edits === touched.after;
+    const all = isNext ? known.sheet : sheet(width, height);
+    const pen = all.getContext("2d");
+    const layers = [...visible.filter((one) => one !== masks.layer), ...visible.filter((one) => one === masks.layer)];
+    for (const touch of isNext ? touched.boxes : [[0, 0, width, height]]) {
+      const box = around(touch, Math.ceil(reach) + 1, width, height);
+      pen.clearRect(...box);
+      for (const layer of layers) pen.drawImage(rimOf(layer, box, reach, layer === masks.layer ? PAPER : null), box[0], box[1]);
     }
-    this.rim = { masks, now, sheet: all };
+    this.rim = { masks, now, edits, sheet: all };
     return all;
   }
 }
 
-// What lies within `reach` around a layer, in an ink or in its own tint.
-function rimOf(layer, reach, ink) {
-  const { width, height } = layer.sheet;
+// What lies in a box within `reach` around a layer, in an ink or in its own tint.
+function rimOf(layer, [left, top, width, height], reach, ink) {
   const rim = sheet(width, height);
   const pen = rim.getContext("2d");
+  pen.translate(-left, -top);
   for (let turn = 0; turn < 8; turn++) pen.drawImage(layer.sheet, reach * Math.cos((turn * Math.PI) / 4), reach * Math.sin((turn * Math.PI) / 4));
   if (ink) {
     pen.globalCompositeOperation = "source-in";
     pen.fillStyle = ink;
-    pen.fillRect(0, 0, width, height);
+    pen.fillRect(left, top, width, height);
   }
   pen.globalCompositeOperation = "destination-out";
   pen.drawImage(layer.sheet, 0, 0);

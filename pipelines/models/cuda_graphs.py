@@ -24,7 +24,7 @@ from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
 
 from pipelines.denoising import Rows, tensors_of
-from pipelines.models.place import cache_dir
+from pipelines.models.revisions import cache_dir
 
 if TYPE_CHECKING:
     from pipelines.models.sd import StableDiffusion

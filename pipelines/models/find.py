@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
+from pipelines.models.revisions import revision_of
 from pipelines.recipe import BadInput, Recipe
 from pipelines.samplers import SAMPLERS
 from pipelines.styles import Mix
@@ -257,12 +257,12 @@ def read_model_folder(path: Path) -> ModelFolder:
     classifier = settings.style_classifier
     if classifier is not None:
         weights = _beside(path, classifier.weights, "style classifier")
-        classifier = classifier.model_copy(update={"revision": _revision([weights])})
+        classifier = classifier.model_copy(update={"revision": revision_of([weights])})
     return ModelFolder(
         name=path.name,
         family=family,
         path=path,
-        revision=_revision([*files, *(_second_tokenizer(path) if family == "sdxl" else ()), *lora]),
+        revision=revision_of([*files, *(_second_tokenizer(path) if family == "sdxl" else ()), *lora]),
         variant=variants.pop(),
         formats=_formats(path, family),
         samplers=tuple(
@@ -358,15 +358,6 @@ def _second_tokenizer(path: Path) -> list[Path]:
     if not files:
         raise BadInput(f"{path.name} has no tokenizer_2, which an SDXL model reads prompts with.", "model")
     return files
-
-
-def _revision(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _formats(path: Path, family: Family) -> tuple[Format, ...]:

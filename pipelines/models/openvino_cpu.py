@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.denoising import Rows
-from pipelines.models.place import cache_dir
+from pipelines.models.revisions import cache_dir
 
 if TYPE_CHECKING:
     from pipelines.models.sd import StableDiffusion

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from accelerate import PartialState
@@ -17,12 +15,6 @@ class Placement:
     device: torch.device
     dtype: torch.dtype
     vae_dtype: torch.dtype
-
-
-def cache_dir(name: str) -> Path:
-    """Where what is made of models for this machine is kept: the user's own cache folder (XDG)."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "atelier" / name
 
 
 def find_placement() -> Placement:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _KEPT_ON_CPU = 2
 _KEPT_ON_ACCELERATOR = 4
 
+# The mean and the deviation of each channel (1, C, 1, 1), of an autoencoder that says them.
+_Spread = tuple[Tensor, Tensor] | None
+
 
 class StableDiffusion:
     """A loaded Stable Diffusion model on its device.
@@ -54,6 +57,7 @@ class StableDiffusion:
             self.style_classifier = load_style_classifier(file, folder.classifier.styles, self.device)
         vae_dtype, self._preview_dtype = self._vae_dtypes(placement)
         self._vae = self._load(AutoencoderKL, "vae", vae_dtype)
+        self._spread = _spread(self._vae.config, self.device)
         same = vae_dtype == self._preview_dtype
         self._preview_vae = self._vae if same else _halved(copy.deepcopy(self._vae), self._preview_dtype)
         self._text_encoder = self._load(CLIPTextModel, "text_encoder", torch.float32)
@@ -158,7 +162,7 @@ class StableDiffusion:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (n, C, h, w) to pixels (n, 3, H, W), about [-1, 1], float32."""
-        return _decode(self._vae, latents, self._vae.dtype)
+        return _decode(self._vae, latents, self._vae.dtype, self._spread)
 
     @torch.inference_mode()
     def preview(self, latents: Tensor) -> Tensor:
@@ -166,7 +170,7 @@ class StableDiffusion:
 
         Of the embedded model's pictures, at 59 dB or better; no value of 255 differs by more than 3.
         """
-        return _decode(self._preview_vae, latents, self._preview_dtype)
+        return _decode(self._preview_vae, latents, self._preview_dtype, self._spread)
 
     @property
     def looks_are_kept(self) -> bool:
@@ -182,7 +186,7 @@ class StableDiffusion:
         dtype = self._preview_dtype if looks else self._vae.dtype
         weights = (*own.parameters(), *own.buffers())
         vae = copy.deepcopy(own, {id(weight): weight for weight in weights})
-        return vae, lambda vae, latents: _decode(vae, latents, dtype)
+        return vae, lambda vae, latents: _decode(vae, latents, dtype, self._spread)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -192,7 +196,7 @@ class StableDiffusion:
         """
         posterior = self._vae.encode(pixels.to(self.device, self._vae.dtype)).latent_dist
         latents = posterior.mode() if generator is None else posterior.sample(generator)
-        return self._vae.config.scaling_factor * latents.float()
+        return _scaled(self._vae, latents.float(), self._spread)
 
 
 def _halved(vae: Any, dtype: torch.dtype) -> Any:
@@ -211,6 +215,29 @@ def _in_float32(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(tensor.float() for tensor in given)
 
 
-def _decode(vae: Any, latents: Tensor, dtype: torch.dtype) -> Tensor:
-    scaled = latents / vae.config.scaling_factor
-    return vae.decode(scaled.to(dtype), return_dict=False)[0].float()
+def _decode(vae: Any, latents: Tensor, dtype: torch.dtype, spread: _Spread) -> Tensor:
+    return vae.decode(_unscaled(vae, latents, spread).to(dtype), return_dict=False)[0].float()
+
+
+def _scaled(vae: Any, latents: Tensor, spread: _Spread) -> Tensor:
+    """Bring an autoencoder's latents to the scale of the network, as diffusers does."""
+    if spread is None:
+        return vae.config.scaling_factor * latents
+    mean, deviation = spread
+    return (latents - mean) * vae.config.scaling_factor / deviation
+
+
+def _unscaled(vae: Any, latents: Tensor, spread: _Spread) -> Tensor:
+    if spread is None:
+        return latents / vae.config.scaling_factor
+    mean, deviation = spread
+    return latents * deviation / vae.config.scaling_factor + mean
+
+
+def _spread(config: Any, device: torch.device) -> _Spread:
+    """Put on the device what an autoencoder says of its latents; a compiled decoder finds it there."""
+    mean, deviation = (
+        None if values is None else torch.tensor(values, device=device).view(1, -1, 1, 1)
+        for values in (config.get("latents_mean"), config.get("latents_std"))
+    )
+    return None if mean is None or deviation is None else (mean, deviation)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pipelines.models.find import PICKLES, ModelFolder, weight_files
 from pipelines.models.lora_names import Shape
+from pipelines.models.revisions import revision_of
 from pipelines.recipe import BadInput, Recipe
 
 SUFFIX = ".safetensors"
@@ -176,8 +176,7 @@ class Shelf(ABC):
         stat = path.stat()
         state = path, stat.st_size, stat.st_mtime_ns
         if state not in self._digests:
-            with path.open("rb") as stream:
-                self._digests[state] = hashlib.file_digest(stream, "sha256").hexdigest()
+            self._digests[state] = revision_of([path])
         return self._digests[state]
 
     @property

@@ -44,3 +44,15 @@ def expect_board(page: Page, shown: str) -> None:
     while board(page) != shown:
         assert time.monotonic() < limit, "the board never showed it"
         page.wait_for_timeout(50)
+
+
+def put_away(page: Page) -> None:
+    """Wait until the browser's own database has what was painted: whoever asks it comes after who writes."""
+    # Twice: what changed while it wrote is written once more, right behind the first who asks.
+    page.evaluate(
+        """async () => {
+            const { take } = await import("/atelier/js/shelf.js");
+            await take("inpaint.masks");
+            await take("inpaint.masks");
+        }"""
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,11 +16,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Playwright, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Playwright,
+    Request,
+    expect,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = os.environ.get("ATELIER_BROWSER_MODEL", "")  # empty: the embedded one
 PATIENCE_MS = 60_000
+SMALL = {"width": "96", "height": "96"}  # painted in a quarter of the time, where its size is no matter
+FOLLOWED = re.compile("/jobs/[0-9a-f]+/stream$")  # what a stage asks for that follows pictures
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,7 @@ class Visit:
     page: Page
     house: House
     requests: list[str] = field(default_factory=list[str])
+    on_their_way: set[Request] = field(default_factory=set[Request])
     complaints: list[str] = field(default_factory=list[str])
 
     def listen(self) -> None:
@@ -96,7 +109,17 @@ class Visit:
             if message.type in ("error", "warning"):
                 self.complaints.append(message.text)
 
-        self.page.on("request", lambda request: self.requests.append(request.url))
+        def asked(request: Request) -> None:
+            self.requests.append(request.url)
+            if request.resource_type != "eventsource":  # which stays open
+                self.on_their_way.add(request)
+
+        def answered(request: Request) -> None:
+            self.on_their_way.discard(request)
+
+        self.page.on("request", asked)
+        self.page.on("requestfinished", answered)
+        self.page.on("requestfailed", answered)
         self.page.on("console", heard)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.set_default_timeout(PATIENCE_MS)
@@ -117,11 +140,12 @@ class Visit:
         return self.page.locator(f"#field-{field_name}").locator("textarea, input").first
 
     def paint(self, prompt: str, **fields: str) -> None:
-        """Fill in the form and press Paint."""
+        """Fill in the form and press Paint, until the stage follows what is painted."""
         self.type_in("prompt", prompt)
         for name, value in fields.items():
             self.type_in(name, value)
-        self.page.locator("#paint").click()
+        with self.page.expect_request(FOLLOWED):
+            self.page.locator("#paint").click()
 
     @property
     def status(self) -> Locator:
@@ -131,6 +155,8 @@ class Visit:
     def wait_until_finished(self, timeout_ms: float = PATIENCE_MS) -> None:
         """Wait for the picture on the stage and its timeline."""
         expect(self.status).to_have_text("Finished", timeout=timeout_ms)
+        strip = self.page.locator("#stage .film-strip")
+        expect(strip).to_have_attribute("aria-valuetext", "The finished picture", timeout=timeout_ms)
         drawn = self.page.locator("#stage").get_by_role("button", name="Open timeline")
         expect(drawn).to_be_enabled(timeout=timeout_ms)
 
@@ -138,6 +164,12 @@ class Visit:
         """Return what the canvas of a tab ("stage" or "timeline") shows now, as a data URL."""
         shown: str = self.page.evaluate(_PIXELS, f"#{tab} .film-canvas")
         return shown
+
+    def expect_pixels(self, tab: str, shown: str, *, still: bool = True) -> None:
+        """Wait until the canvas of a tab shows this, or does no longer."""
+        limit = time.monotonic() + PATIENCE_MS / 1000
+        while (self.pixels(tab) == shown) != still:
+            assert time.monotonic() < limit, f"it never {'showed it' if still else 'changed'}"
 
 
 # A canvas is read in the frame after the one it was drawn in.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.browser.house import Visit
+from tests.browser.house import SMALL, Visit
 from tests.browser.test_denoising import open_timeline, settle
 from tests.browser.test_layers import STEPS
 
@@ -15,7 +15,7 @@ def test_compares_runs_of_other_samplers_and_seeds(artist: Visit) -> None:
     open_timeline(artist, 3)
     page = artist.page
     page.get_by_role("tab", name="Prompt to image").click()
-    artist.paint("still life with fruit, baroque", num_inference_steps=str(STEPS), seed="12")
+    artist.paint("still life with fruit, baroque", num_inference_steps=str(STEPS), seed="12", **SMALL)
     artist.wait_until_finished()
     page.locator("#stage").get_by_role("button", name="Open timeline").click()
     expect(page.locator(".timeline-recipe")).to_contain_text("seed 12")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.browser.house import Visit
+from tests.browser.house import SMALL, Visit
 
 
 def open_timeline(artist: Visit, steps: int, **fields: str) -> None:
     artist.enter()
-    artist.paint("still life with fruit, baroque", num_inference_steps=str(steps), **fields)
+    artist.paint("still life with fruit, baroque", num_inference_steps=str(steps), **SMALL | fields)
     artist.wait_until_finished()
     artist.page.locator("#stage").get_by_role("button", name="Open timeline").click()
     expect(artist.page.locator(".timeline-place")).to_have_text("The finished picture")
@@ -19,9 +19,9 @@ def open_timeline(artist: Visit, steps: int, **fields: str) -> None:
 def settle(artist: Visit) -> None:
     """Wait until thumbnails of other pictures, and whatever else was on its way, have come."""
     asked = -1
-    while asked != len(artist.requests):
+    while asked != len(artist.requests) or artist.on_their_way:
         asked = len(artist.requests)
-        artist.page.wait_for_timeout(700)
+        artist.page.wait_for_timeout(250)
 
 
 def test_scrubs_with_keys_and_mouse_without_any_request(artist: Visit) -> None:
@@ -60,11 +60,9 @@ def test_scrubs_with_keys_and_mouse_without_any_request(artist: Visit) -> None:
     predicted = artist.pixels("timeline")
     page.keyboard.press("x")
     expect(page.get_by_role("button", name="What is there")).to_have_attribute("aria-pressed", "true")
-    page.wait_for_timeout(300)
-    assert artist.pixels("timeline") != predicted
+    artist.expect_pixels("timeline", predicted, still=False)
     page.get_by_role("button", name="What it sees").click()
-    page.wait_for_timeout(300)
-    assert artist.pixels("timeline") == predicted
+    artist.expect_pixels("timeline", predicted)
 
     assert artist.requests[asked:] == []
 

@@ -37,8 +37,7 @@ def test_a_picture_dissolves_and_is_brought_back(artist: Visit, tmp_path: Path) 
         page.keyboard.press("ArrowRight")
     in_pixels = artist.pixels("timeline")
     page.get_by_role("button", name="In latents").click()
-    page.wait_for_timeout(300)
-    assert artist.pixels("timeline") != in_pixels
+    artist.expect_pixels("timeline", in_pixels, still=False)
     check_formula(artist)
     assert artist.requests[asked:] == []
     bring_back(artist, panel)
@@ -51,8 +50,8 @@ def check_formula(artist: Visit) -> None:
     page.get_by_text("The formula, with the numbers of this step").click()
     with_numbers = page.locator(".timeline-formula math").nth(1)
     share = float(page.locator("[data-curve=share] .curves-value").inner_text())
+    expect(with_numbers.locator("mn").filter(has_text=".")).to_have_count(2)
     numbers = [float(text) for text in with_numbers.locator("mn").all_text_contents() if "." in text]
-    assert len(numbers) == 2
     assert abs(numbers[0] ** 2 - share) < 1e-2
     assert abs(numbers[1] ** 2 - (1 - share)) < 1e-2
     before = with_numbers.text_content()

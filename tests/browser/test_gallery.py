@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.browser.house import Visit
+from tests.browser.house import SMALL, Visit
 
 
 def go_to_gallery(artist: Visit, room: str) -> None:
@@ -16,7 +16,7 @@ def test_artists_see_their_own_pictures_and_the_wall(artist: Visit, second_artis
     artist.enter("Aino")
     second_artist.enter("Belle")
     secret = '<img src=x onerror="document.title=1"> by the sea'
-    artist.paint(secret, num_inference_steps="2")
+    artist.paint(secret, num_inference_steps="2", **SMALL)
     artist.wait_until_finished()
 
     go_to_gallery(artist, "My pictures")
@@ -56,7 +56,7 @@ def test_artists_see_their_own_pictures_and_the_wall(artist: Visit, second_artis
 
 def test_detail_opens_the_timeline(artist: Visit) -> None:
     artist.enter("Cleo")
-    artist.paint("a tower", num_inference_steps="2")
+    artist.paint("a tower", num_inference_steps="2", **SMALL)
     artist.wait_until_finished()
     go_to_gallery(artist, "My pictures")
     artist.page.locator(".frame").click()

@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from pipelines.recipe import read_recipe
-from tests.browser.easel import board, expect_board, stroke, to_inpainting
+from tests.browser.easel import board, expect_board, put_away, stroke, to_inpainting
 from tests.browser.house import PATIENCE_MS, Visit
 from tests.unit.test_picture_files import png_header
 
@@ -61,7 +61,7 @@ def test_a_mask_is_painted_by_hand_and_survives_a_reload(artist: Visit, painting
 
     # It is still there after a reload, to the pixel.
     page.locator("#fill-prompt").fill("a sailing boat, impressionism")
-    page.wait_for_timeout(400)
+    put_away(page)
     page.reload()
     to_inpainting(artist)
     expect(desk).to_have_attribute("data-view", "mask")
@@ -199,7 +199,7 @@ def test_a_picture_grows_in_a_style(artist: Visit, painting: Path) -> None:
     bare = board(page)
 
     # It survives a reload, and then only what it grows by is painted.
-    page.wait_for_timeout(400)
+    put_away(page)
     page.reload()
     to_inpainting(artist)
     expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.browser.house import PATIENCE_MS, Visit
+from tests.browser.house import PATIENCE_MS, SMALL, Visit
 from tests.browser.test_denoising import settle
 
 STEPS = 14
@@ -45,8 +45,7 @@ def test_frames_arrive_while_the_run_goes_on_and_stay_a_timeline(artist: Visit) 
     assert page.locator(".timeline .film-canvas").bounding_box() == box
     shown = artist.pixels("timeline")
     page.keyboard.press("x")
-    page.wait_for_timeout(300)
-    assert artist.pixels("timeline") != shown
+    artist.expect_pixels("timeline", shown, still=False)
     page.keyboard.press("x")
     page.keyboard.press("End")
     expect(place).to_have_text("The finished picture")
@@ -55,13 +54,13 @@ def test_frames_arrive_while_the_run_goes_on_and_stay_a_timeline(artist: Visit) 
 
 def test_a_timeline_is_pinned_lost_and_painted_again(artist: Visit) -> None:
     artist.enter("Georgia")
-    artist.paint("a red poppy", num_inference_steps="4", seed="8")
+    artist.paint("a red poppy", num_inference_steps="4", seed="8", **SMALL)
     artist.wait_until_finished()
     page = artist.page
     page.locator("#stage").get_by_role("button", name="Open timeline").click()
     place, gone = page.locator(".timeline-place"), page.locator(".timeline-gone")
     expect(place).to_have_text("The finished picture")
-    expect(page.locator(".timeline-usage")).to_have_text(re.compile(r"^1 timeline\d+ kB of 4 GB$"))
+    expect(page.locator(".timeline-usage")).to_have_text(re.compile(r"^1 timeline[\d.]+ kB of 4 GB$"))
     finished = artist.pixels("timeline")
 
     page.get_by_role("button", name="Pin timeline").click()
@@ -104,7 +103,7 @@ def test_a_timeline_is_pinned_lost_and_painted_again(artist: Visit) -> None:
 
 def test_the_pictures_of_a_group_are_scrubbed_together(artist: Visit) -> None:
     artist.enter("Hilma")
-    artist.paint("a spiral, abstract", seed="3", pictures="2", num_inference_steps="3")
+    artist.paint("a spiral, abstract", seed="3", pictures="2", num_inference_steps="3", **SMALL)
     page = artist.page
     expect(artist.status).to_have_text("2 pictures finished", timeout=PATIENCE_MS)
     together = page.locator("#stage").get_by_role("button", name="Open timelines side by side")

@@ -15,11 +15,13 @@ from playwright.sync_api import Browser, Page, expect
 from pipelines.recipe import Recipe, read_recipe
 from pipelines.stitching import feathered
 from tests.browser.conftest import check
-from tests.browser.easel import board, expect_board, stroke, to_inpainting
+from tests.browser.easel import board, expect_board, put_away, stroke, to_inpainting
 from tests.browser.house import PATIENCE_MS, Visit, open_house, visit
 
 # Places on the board, as shares of its sides.
 STROKES = [((0.4, 0.3), (0.5, 0.3)), ((0.45, 0.5), (0.55, 0.5)), ((0.5, 0.65), (0.6, 0.65))]
+
+ASKEW = ((0.35, 0.25), (0.62, 0.75))
 
 
 def bring(artist: Visit, painting: Path) -> Page:
@@ -31,7 +33,7 @@ def bring(artist: Visit, painting: Path) -> Page:
 
 def come_back(artist: Visit) -> Page:
     """Reload the page, as soon as what was painted has been put away."""
-    artist.page.wait_for_timeout(200)
+    put_away(artist.page)
     artist.page.reload()
     to_inpainting(artist)
     expect(artist.page.locator(".inpaint")).to_have_attribute("data-view", re.compile("mask|filled"))
@@ -66,15 +68,15 @@ def soft(mask: np.ndarray, feather_px: int) -> np.ndarray:
 
 
 def test_every_stroke_is_undone_after_a_reload_and_a_restart(
-    browser: Browser, tmp_path: Path, painting: Path
+    browser: Browser, tmp_path: Path, painting: Path, tiny_folder: Path
 ) -> None:
-    first = ExitStack()
-    house = first.enter_context(open_house(tmp_path))
+    first, model = ExitStack(), str(tiny_folder)  # nothing is painted here
+    house = first.enter_context(open_house(tmp_path, model))
     with first, visit(browser, house) as artist:
         artist.enter()
         page = bring(artist, painting)
         shown = [board(page)]
-        for start, stop in STROKES:
+        for start, stop in (*STROKES[:2], ASKEW):
             stroke(page, start, stop)
             shown.append(board(page))
         page.keyboard.press("i")
@@ -89,10 +91,10 @@ def test_every_stroke_is_undone_after_a_reload_and_a_restart(
             page.keyboard.press("Control+z")
             assert board(page) == shown[back]
         port = int(house.url.rpartition(":")[2])
-        page.wait_for_timeout(200)
+        put_away(page)
         page.goto("about:blank")
         first.close()
-        with open_house(tmp_path, port=port):
+        with open_house(tmp_path, model, port):
             page.goto(house.url)
             to_inpainting(artist)
             expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
@@ -135,6 +137,7 @@ def test_only_what_visible_masks_cover_is_filled(artist: Visit, painting: Path) 
     expect(page.get_by_role("button", name="Work on the boat")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_role("button", name="See Mask 1")).to_have_attribute("aria-pressed", "false")
     expect_board(page, hidden)
+    undo_hiding_and_name(page, seen=both, hidden=hidden)
 
     # One that was deleted comes back with what it covered.
     page.get_by_role("button", name="Delete the boat").click()
@@ -164,6 +167,18 @@ def test_only_what_visible_masks_cover_is_filled(artist: Visit, painting: Path) 
     page.get_by_role("button", name="See the boat").click()
     page.locator(".inpaint-fill").click()
     expect(page.locator("#fill-complaint")).to_contain_text("What you painted over is hidden")
+
+
+def undo_hiding_and_name(page: Page, *, seen: str, hidden: str) -> None:
+    """Take back that a mask was hidden and another renamed, and do both again."""
+    page.keyboard.press("Control+z")
+    assert board(page) == seen
+    page.keyboard.press("Control+z")
+    expect(page.get_by_role("button", name="Work on Mask 2")).to_be_visible()
+    page.keyboard.press("Control+y")
+    page.keyboard.press("Control+y")
+    expect(page.get_by_role("button", name="Work on the boat")).to_be_visible()
+    assert board(page) == hidden
 
 
 def test_an_edge_is_pulled_and_the_picture_grows(artist: Visit, painting: Path) -> None:
@@ -217,6 +232,27 @@ def test_an_edge_is_pulled_and_the_picture_grows(artist: Visit, painting: Path) 
         assert np.array_equal(picture[64:, :448], np.asarray(image.convert("RGB")))
 
 
+def test_an_edge_is_pulled_by_touch(artist: Visit, painting: Path) -> None:
+    artist.enter()
+    page = bring(artist, painting)
+    bare, right = board(page), page.locator("#fill-right")
+    finger = page.context.new_cdp_session(page)
+    box = page.locator('[data-edge="right"]').bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for kind, moved in (("touchStart", 0), ("touchMove", 40), ("touchMove", 90)):
+        point = {"x": x + moved, "y": y + moved / 10}
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    expect(right).not_to_have_value("0")
+    expect(page.locator(".inpaint-grown")).to_contain_text(f"+ {right.input_value()} pixels to the right")
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    expect(page.locator(".inpaint-grown")).to_be_hidden()
+    assert board(page) != bare
+    page.keyboard.press("Control+z")
+    expect(right).to_have_value("0")
+    assert board(page) == bare
+
+
 def test_a_fill_is_seen_and_kept_without_paste_back(artist: Visit, painting: Path) -> None:
     artist.enter()
     page = bring(artist, painting)
@@ -253,7 +289,7 @@ def test_a_picture_that_another_took_the_place_of_is_come_back_to(artist: Visit,
     back.wait_for()
     page.get_by_role("button", name="Another picture").click()
     expect(page.locator(".inpaint")).to_have_attribute("data-view", "empty")
-    page.wait_for_timeout(200)
+    put_away(page)
     page.reload()
     to_inpainting(artist)
     back.click()

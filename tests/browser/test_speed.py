@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import psutil
-import pytest
 from playwright.sync_api import CDPSession, Page
 
 from tests.browser.house import Visit
@@ -27,9 +28,10 @@ class Scrub:
     work_ms: float
 
 
-@pytest.mark.alone
-def test_scrubbing_a_long_timeline_keeps_up_with_the_screen(artist: Visit) -> None:
-    open_timeline(artist, STEPS, guidance_scale="1", width="96", height="96")
+def test_scrubbing_a_long_timeline_keeps_up_with_the_screen(
+    artist: Visit, alone: Callable[[], AbstractContextManager[None]]
+) -> None:
+    open_timeline(artist, STEPS, guidance_scale="1")
     page = artist.page
     with page.expect_response(re.compile("/heat/")):
         page.locator("[data-heat=change]").click()
@@ -38,12 +40,13 @@ def test_scrubbing_a_long_timeline_keeps_up_with_the_screen(artist: Visit) -> No
     clock = page.context.new_cdp_session(page)
     clock.send("Performance.enable", {"timeDomain": "threadTicks"})
     asked = len(artist.requests)
-    quiet = psutil.cpu_percent(interval=1) < BUSY_PERCENT
     walks: list[Scrub] = []
-    for _ in range(5):
-        walks.append(scrub(page, clock))
-        if walks[-1].rate >= FRAMES_A_SECOND and walks[-1].longest_ms <= LONGEST_MS:
-            break
+    with alone():
+        quiet = psutil.cpu_percent(interval=1) < BUSY_PERCENT
+        for _ in range(5):
+            walks.append(scrub(page, clock))
+            if walks[-1].rate >= FRAMES_A_SECOND and walks[-1].longest_ms <= LONGEST_MS:
+                break
     assert min(walk.work_ms for walk in walks) < MAIN_THREAD_MS, walks
     if quiet:  # otherwise frames are lost to whatever else the machine does
         assert walks[-1].rate >= FRAMES_A_SECOND, walks

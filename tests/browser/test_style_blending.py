@@ -11,20 +11,22 @@ from safetensors.torch import save_file
 
 from pipelines.models.find import EMBEDDED, find_model
 from tests.browser.conftest import check
-from tests.browser.house import MODEL, PATIENCE_MS, ROOT, Visit, open_house, visit
+from tests.browser.house import FOLLOWED, MODEL, PATIENCE_MS, ROOT, SMALL, Visit, open_house, visit
 from tests.tiny import random_updates, save_ip_adapter
 
 PROMPT = "river landscape with trees"
 
 
 def enter_desk(artist: Visit, *, steps: int) -> Page:
-    """Open the tab with a prompt and so many steps."""
+    """Open the tab with a prompt, a small canvas and so many steps."""
     artist.enter()
     page = artist.page
     page.get_by_role("tab", name="Style blending").click()
     page.locator("#mix-prompt").fill(PROMPT)
     page.get_by_text("Size, seed and sampler").click()
     page.locator("#mix-num_inference_steps").fill(str(steps))
+    for side, pixels in SMALL.items():
+        page.locator(f"#mix-{side}").fill(pixels)
     return page
 
 
@@ -213,8 +215,9 @@ def test_a_region_is_brushed_on_and_the_picture_restyled(artist: Visit) -> None:
     expect(page.get_by_alt_text("The picture to restyle")).to_have_js_property("complete", True)
     page.get_by_label("How far to go from the picture").fill("0.5")
     expect(page.locator(".restyle-words")).to_have_text("Begins at step 3 of 4.")
-    page.locator(".mixing-paint").click()
-    expect(stage.locator(".stage-status")).not_to_have_text("Finished", timeout=PATIENCE_MS)
+    with page.expect_request(FOLLOWED):
+        page.locator(".mixing-paint").click()
+    expect(stage.locator(".stage-status")).to_have_text("Finished", timeout=PATIENCE_MS)
     expect(timeline).to_be_enabled(timeout=PATIENCE_MS)
     timeline.click()
     expect(page.locator(".timeline-place")).to_have_text("The finished picture")

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from safetensors.torch import load_file
 
 from pipelines.denoising import Frame, predicted_denoised
-from pipelines.models.find import EMBEDDED, find_model
+from pipelines.models.find import EMBEDDED, ModelFolder, find_model
 from pipelines.models.load import load_model
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import paint, prompt_to_image
 from pipelines.recipe import SAMPLER_NAMES, Recipe, make_recipe
 from pipelines.samplers import make_scheduler
 from tests.conftest import CPU_FP32
+from tests.plainly import painted_plainly, plain_pipeline
 from tests.tiny import build_tiny_sd
 
 
@@ -37,41 +37,14 @@ def recipe_of(model: StableDiffusion, **changes: object) -> Recipe:
     return make_recipe(**{**fields, **changes})
 
 
-def plain_diffusers(folder: Path, recipe: Recipe, scheduler_config: Any, output_type: str) -> Any:
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = make_scheduler(recipe.sampler, scheduler_config)
-    if recipe.sampler == "LCM":
-        fuse_companion(pipeline.unet, folder)
-    return pipeline(
-        recipe.prompt,
-        negative_prompt=recipe.negative_prompt,
-        generator=torch.Generator().manual_seed(recipe.seed),
-        width=recipe.width,
-        height=recipe.height,
-        num_inference_steps=recipe.num_inference_steps,
-        guidance_scale=recipe.guidance_scale,
-        output_type=output_type,
-    ).images
-
-
-def fuse_companion(unet: Any, folder: Path) -> None:
-    """Add B·A to the weights, as diffusers' `fuse_lora` does with PEFT (which is no dependency of ours)."""
-    lora = load_file(folder / "lcm" / "pytorch_lora_weights.safetensors")
-    weights = unet.state_dict()
-    for name in [name for name in lora if name.endswith(".lora_A.weight")]:
-        layer = name.removesuffix(".lora_A.weight")
-        weight = weights[layer.removeprefix("unet.") + ".weight"]
-        a, b = lora[name], lora[f"{layer}.lora_B.weight"]
-        if weight.ndim == 4:
-            a, b = a.reshape(len(a), -1), b.squeeze(3).squeeze(2)
-        weight.copy_(weight + (b @ a).reshape(weight.shape))
+def plain_diffusers(folder: ModelFolder, recipe: Recipe, **given: object) -> Any:
+    return painted_plainly(plain_pipeline(StableDiffusionPipeline, folder, recipe), recipe, **given)
 
 
 @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
 def test_run_equals_diffusers_bit_for_bit(tiny: StableDiffusion, sampler: str) -> None:
     recipe = recipe_of(tiny, sampler=sampler)
-    expected = plain_diffusers(tiny.folder.path, recipe, tiny.folder.scheduler_config, "latent")
+    expected = plain_diffusers(tiny.folder, recipe)
     assert torch.equal(paint(tiny, recipe), expected)
 
 
@@ -80,7 +53,7 @@ def test_guidance_scales_mean_what_they_mean_in_diffusers(
     tiny: StableDiffusion, guidance_scale: float
 ) -> None:
     recipe = recipe_of(tiny, guidance_scale=guidance_scale)
-    expected = plain_diffusers(tiny.folder.path, recipe, tiny.folder.scheduler_config, "latent")
+    expected = plain_diffusers(tiny.folder, recipe)
     assert torch.equal(paint(tiny, recipe), expected)
 
 
@@ -89,7 +62,7 @@ def test_every_prediction_type_equals_diffusers(tmp_path: Path, prediction_type:
     folder = build_tiny_sd(tmp_path / "tiny", prediction_type=prediction_type)
     model = load_model(find_model(str(folder)), CPU_FP32)
     recipe = recipe_of(model, sampler="Euler")
-    expected = plain_diffusers(folder, recipe, model.folder.scheduler_config, "latent")
+    expected = plain_diffusers(model.folder, recipe)
     assert torch.equal(paint(model, recipe), expected)
 
 
@@ -97,7 +70,7 @@ def test_embedded_model_equals_diffusers_to_the_pixel() -> None:
     folder = find_model(EMBEDDED)
     model = load_model(folder, CPU_FP32)
     recipe = recipe_of(model, prompt="seascape, moonlight, romanticism", width=224, height=160)
-    expected = plain_diffusers(folder.path, recipe, folder.scheduler_config, "pt")
+    expected = plain_diffusers(folder, recipe, output_type="pt")
     pixels = model.decode(paint(model, recipe))
     assert torch.equal((pixels / 2 + 0.5).clamp(0, 1), expected)
 

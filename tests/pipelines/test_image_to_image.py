@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pytest
 import torch
@@ -14,10 +13,11 @@ from pipelines.denoising import Frame
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import paint
 from pipelines.recipe import SAMPLER_NAMES, BadInput, Recipe, read_recipe
-from pipelines.samplers import SAMPLERS, make_scheduler
+from pipelines.samplers import SAMPLERS
 from pipelines.sources import OpenSource, make_source, open_among, source_key
 from tests.pipelines.test_branching import branched
-from tests.pipelines.test_denoising import fuse_companion, recipe_of
+from tests.pipelines.test_denoising import recipe_of
+from tests.plainly import painted_plainly, plain_pipeline
 
 MIDWAY = [name for name in SAMPLER_NAMES if SAMPLERS[name].begins_midway]
 
@@ -39,22 +39,8 @@ def from_picture(model: StableDiffusion, content: bytes, **changes: object) -> t
 
 
 def plain_diffusers(model: StableDiffusion, recipe: Recipe, image: Image.Image) -> torch.Tensor:
-    assert recipe.source is not None
-    pipeline: Any = StableDiffusionImg2ImgPipeline.from_pretrained(model.folder.path, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = make_scheduler(recipe.sampler, model.folder.scheduler_config)
-    if recipe.sampler == "LCM":
-        fuse_companion(pipeline.unet, model.folder.path)
-    return pipeline(
-        recipe.prompt,
-        image=image,
-        strength=recipe.source.strength,
-        negative_prompt=recipe.negative_prompt,
-        generator=torch.Generator().manual_seed(recipe.seed),
-        num_inference_steps=recipe.num_inference_steps,
-        guidance_scale=recipe.guidance_scale,
-        output_type="latent",
-    ).images
+    pipeline = plain_pipeline(StableDiffusionImg2ImgPipeline, model.folder, recipe)
+    return painted_plainly(pipeline, recipe, image=image)
 
 
 @pytest.mark.parametrize("sampler", MIDWAY)

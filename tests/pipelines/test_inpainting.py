@@ -25,13 +25,13 @@ from pipelines.picture_files import Picture, encode_png, read_picture
 from pipelines.prompt_to_image import paint
 from pipelines.recipe import BadInput, Recipe, read_recipe
 from pipelines.regions import hole_box, painted_size, region_of, working_size
-from pipelines.samplers import make_scheduler
 from pipelines.sources import HOLES, Margins, OpenSource, make_source, open_among, source_key
 from pipelines.stitching import feathered, spread, stitch
 from tests.conftest import CPU_FP32
 from tests.pipelines.test_branching import branched
 from tests.pipelines.test_denoising import recipe_of
 from tests.pipelines.test_image_to_image import from_picture, picture, png
+from tests.plainly import painted_plainly, plain_pipeline
 from tests.tiny import build_tiny_sd
 
 HOLE = (16, 24, 48, 60)  # on the grid of the latents
@@ -58,25 +58,8 @@ def finished(model: StableDiffusion, recipe: Recipe, open_source: OpenSource) ->
 
 
 def plain_diffusers(model: StableDiffusion, recipe: Recipe, image: Image.Image, mask: Image.Image) -> Any:
-    assert recipe.source is not None
-    pipeline: Any = StableDiffusionInpaintPipeline.from_pretrained(
-        model.folder.path, dtype=torch.float32, safety_checker=None
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = make_scheduler(recipe.sampler, model.folder.scheduler_config)
-    return pipeline(
-        recipe.prompt,
-        image=image,
-        mask_image=mask,
-        strength=recipe.source.strength,
-        negative_prompt=recipe.negative_prompt,
-        generator=torch.Generator().manual_seed(recipe.seed),
-        width=recipe.width,
-        height=recipe.height,
-        num_inference_steps=recipe.num_inference_steps,
-        guidance_scale=recipe.guidance_scale,
-        output_type="latent",
-    ).images
+    pipeline = plain_pipeline(StableDiffusionInpaintPipeline, model.folder, recipe)
+    return painted_plainly(pipeline, recipe, image=image, mask_image=mask)
 
 
 @pytest.fixture(scope="module")

@@ -27,12 +27,12 @@ from pipelines.models.sd import StableDiffusion
 from pipelines.palette import make_mix
 from pipelines.prompt_to_image import paint, prompt_to_image
 from pipelines.recipe import BadInput, Recipe, read_recipe
-from pipelines.samplers import make_scheduler
 from pipelines.styles import METHODS, Method
-from tests.pipelines.test_denoising import fuse_companion, recipe_of
+from tests.pipelines.test_denoising import recipe_of
 from tests.pipelines.test_lora import diffusers_names
 from tests.pipelines.test_references import BLUE, OPEN, RED, followed
 from tests.pipelines.test_style_blending import style
+from tests.plainly import painted_plainly, plain_pipeline
 from tests.tiny import random_updates, save_ip_adapter
 
 KINDS = ("whole", "plus", "full")
@@ -74,11 +74,7 @@ def by_diffusers(
 ) -> Tensor:
     """Paint with diffusers' pipeline: an adapter for each picture, in the order in which ours adds them."""
     pipelines: dict[str, Any] = {"sd": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
-    pipeline = pipelines[model.folder.family].from_pretrained(model.folder.path, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = make_scheduler(recipe.sampler, model.folder.scheduler_config)
-    if recipe.sampler == "LCM":
-        fuse_companion(pipeline.unet, model.folder.path)
+    pipeline = plain_pipeline(pipelines[model.folder.family], model.folder, recipe)
     ours = [one.image for one in recipe.mix.followed] if recipe.mix else []
     shown = sorted(shown, key=lambda one: ours.index(str(followed(one[1], 1)["image"])))
     pipeline.load_ip_adapter(
@@ -89,17 +85,7 @@ def by_diffusers(
     )
     pipeline.set_ip_adapter_scale([scale for _, _, scale in shown])
     images = [Image.open(io.BytesIO(content)).convert("RGB") for _, content, _ in shown]
-    return pipeline(
-        recipe.prompt,
-        ip_adapter_image=images,
-        negative_prompt=recipe.negative_prompt,
-        generator=torch.Generator().manual_seed(recipe.seed),
-        width=recipe.width,
-        height=recipe.height,
-        num_inference_steps=recipe.num_inference_steps,
-        guidance_scale=recipe.guidance_scale,
-        output_type="latent",
-    ).images
+    return painted_plainly(pipeline, recipe, ip_adapter_image=images)
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "DPM++ 2M", "LCM"])

@@ -25,11 +25,11 @@ from pipelines.models.shelf import unet_layers
 from pipelines.palette import make_mix
 from pipelines.prompt_to_image import paint, prompt_to_image
 from pipelines.recipe import BadInput, Recipe
-from pipelines.samplers import make_scheduler
 from pipelines.timeline import TimelineWriter, read_timeline
-from tests.pipelines.test_denoising import fuse_companion, recipe_of
+from tests.pipelines.test_denoising import recipe_of
 from tests.pipelines.test_references import OPEN, RED, followed
 from tests.pipelines.test_style_blending import style
+from tests.plainly import painted_plainly, plain_pipeline
 from tests.tiny import random_updates
 
 Updates = Mapping[str, tuple[Tensor, Tensor]]
@@ -99,27 +99,14 @@ def merged_by_hand(
     model: StableDiffusion, recipe: Recipe, parts: Sequence[tuple[Updates, float]], pipeline_class: Any
 ) -> Tensor:
     """Paint with diffusers' pipeline whose weights are W + scale · up @ down."""
-    pipeline = pipeline_class.from_pretrained(model.folder.path, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = make_scheduler(recipe.sampler, model.folder.scheduler_config)
-    if recipe.sampler == "LCM":
-        fuse_companion(pipeline.unet, model.folder.path)
+    pipeline = plain_pipeline(pipeline_class, model.folder, recipe)
     weights = pipeline.unet.state_dict()
     for updates, scale in parts:
         for layer, (down, up) in updates.items():
             weight = weights[f"{layer}.weight"]
             product = torch.einsum("or,ri->oi", up.flatten(1), down.flatten(1))
             weight.copy_(weight + scale * product.reshape(weight.shape))
-    return pipeline(
-        recipe.prompt,
-        negative_prompt=recipe.negative_prompt,
-        generator=torch.Generator().manual_seed(recipe.seed),
-        width=recipe.width,
-        height=recipe.height,
-        num_inference_steps=recipe.num_inference_steps,
-        guidance_scale=recipe.guidance_scale,
-        output_type="latent",
-    ).images
+    return painted_plainly(pipeline, recipe)
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "LCM"])

@@ -29,10 +29,10 @@ from pipelines.models.place import Placement
 from pipelines.models.sd import StableDiffusion
 from pipelines.prompt_to_image import paint, prompt_to_image
 from pipelines.recipe import Recipe
-from pipelines.samplers import make_scheduler
 from pipelines.styles import METHODS, Method
 from tests.conftest import CPU_FP32
 from tests.pipelines.test_branching import branched, drive, painted
+from tests.pipelines.test_decoding import ReadyDecoders
 from tests.pipelines.test_denoising import recipe_of
 from tests.pipelines.test_image_to_image import from_picture, picture, png
 from tests.pipelines.test_inpainting import mask_of, repainted
@@ -41,6 +41,7 @@ from tests.pipelines.test_references import mixed as following
 from tests.pipelines.test_references import painted as painted_following
 from tests.pipelines.test_style_blending import LEFT, rows_of_steps, style
 from tests.pipelines.test_style_blending import mixed as mix_of
+from tests.plainly import painted_plainly, plain_pipeline
 from tests.tiny import build_tiny_sdxl
 from tests.unit.test_command_line import QUICK, atelier
 
@@ -48,21 +49,7 @@ from tests.unit.test_command_line import QUICK, atelier
 def plain_diffusers(
     model: StableDiffusion, recipe: Recipe, pipeline_class: Any = StableDiffusionXLPipeline, **given: object
 ) -> Any:
-    pipeline = pipeline_class.from_pretrained(model.folder.path, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = make_scheduler(recipe.sampler, model.folder.scheduler_config)
-    if recipe.source is None or recipe.source.mask is not None:
-        given |= {"width": recipe.width, "height": recipe.height}
-    if recipe.source is not None:
-        given["strength"] = recipe.source.strength
-    return pipeline(
-        recipe.prompt,
-        negative_prompt=recipe.negative_prompt or None,
-        generator=torch.Generator().manual_seed(recipe.seed),
-        num_inference_steps=recipe.num_inference_steps,
-        guidance_scale=recipe.guidance_scale,
-        **{"output_type": "latent", **given},
-    ).images
+    return painted_plainly(plain_pipeline(pipeline_class, model.folder, recipe), recipe, **given)
 
 
 @pytest.mark.parametrize("negative_prompt", ["dog", ""])
@@ -97,6 +84,26 @@ def test_an_empty_negative_prompt_is_what_the_model_says_it_is(
     latents = paint(other, recipe)
     assert torch.equal(latents, plain_diffusers(other, recipe))
     assert not torch.equal(latents, paint(tiny_xl, recipe))
+
+
+def test_an_autoencoder_may_say_how_its_latents_spread(tiny_xl: StableDiffusion, tmp_path: Path) -> None:
+    config_file = Path(shutil.copytree(tiny_xl.folder.path, tmp_path / "other")) / "vae" / "config.json"
+    spread = {"latents_mean": [0.5, -1.0, 0.25, 2.0], "latents_std": [1.5, 0.5, 2.0, 1.0]}
+    config_file.write_text(json.dumps(json.loads(config_file.read_text()) | spread))
+    other = load_model(find_model(str(config_file.parents[1])), CPU_FP32)
+    recipe = recipe_of(other)
+    latents = paint(other, recipe)
+    pixels = other.decode(latents)
+    expected = plain_diffusers(other, recipe, output_type="pt")
+    assert torch.equal((pixels / 2 + 0.5).clamp(0, 1), expected)
+    compiled = ReadyDecoders(other, {1}).decode(latents)
+    assert compiled is not None
+    torch.testing.assert_close(compiled, pixels, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(pixels, tiny_xl.decode(paint(tiny_xl, recipe)))
+    recipe, open_source = from_picture(other, png(picture()))
+    latents = paint(other, recipe, open_source=open_source)
+    expected = plain_diffusers(other, recipe, StableDiffusionXLImg2ImgPipeline, image=picture())
+    assert torch.equal(latents, expected)
 
 
 @pytest.mark.parametrize("sampler", ["DDIM", "Euler a", "DPM++ 2M", "Heun"])

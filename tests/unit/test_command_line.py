@@ -303,7 +303,7 @@ def test_doctor_finds_what_is_needed_and_what_is_missing(tiny_folder: Path, tmp_
 
 
 def test_bench_refuses_an_architecture_that_it_cannot_build(tmp_path: Path) -> None:
-    done = process("bench", "--architecture", "sd9", "--output", str(tmp_path / "bench.json"))
+    done = atelier("bench", "--architecture", "sd9", "--output", tmp_path / "bench.json")
     assert done.returncode == 2
     assert done.stderr == "There is no architecture sd9; these can be built: sd15, sdxl.\n"
     assert not any(tmp_path.iterdir())

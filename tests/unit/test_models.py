@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from pipelines.models.find import EMBEDDED, find_model, list_models, read_model_folder
 from pipelines.models.load import load_model
+from pipelines.models.revisions import revision_of
 from pipelines.palette import palette
 from pipelines.recipe import BadInput, make_recipe
 
@@ -64,6 +66,29 @@ def test_revision_follows_the_weights(copy: Path, tiny_folder: Path) -> None:
     changed[-1] ^= 1
     weights.write_bytes(changed)
     assert read_model_folder(copy).revision != before
+
+
+def test_the_revision_of_large_weights_is_remembered_until_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    large, small = tmp_path / "large.safetensors", tmp_path / "small.safetensors"
+    small.write_bytes(b"ab")
+    with large.open("wb") as file:
+        file.truncate(300 * 2**20)
+    read = revision_of([large, small])
+    assert not (tmp_path / "cache").exists(), "what was written just now may still change"
+    time.sleep(2.1)
+    assert revision_of([large, small]) == read
+    (kept,) = (tmp_path / "cache" / "atelier" / "revisions").iterdir()
+    kept.write_text("7" * 64)
+    assert revision_of([large, small]) == "7" * 64, "nothing was read"
+    kept.write_text("half of it")
+    assert revision_of([large, small]) == read
+    kept.write_text("7" * 64)
+    small.write_bytes(b"ac")
+    assert revision_of([large, small]) not in (read, "7" * 64)
+    assert revision_of([small]) == hashlib.sha256(b"ac").hexdigest()
 
 
 def test_revision_covers_the_companion(copy: Path, tiny_folder: Path) -> None:
