@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ from pipelines.timeline import TimelineWriter
 
 _FEW_STEPS = "picture, few steps"
 _GUIDED_STEPS = "picture, 25 guided steps"
-_OPENVINO = "picture, 25 guided steps, OpenVINO"
+_BY_OPENVINO = ", OpenVINO"
 _GUIDED = Defaults(num_inference_steps=25)
 _PROMPT = "seascape, moonlight"
 # On an accelerator, unless others are asked for.
@@ -122,11 +123,11 @@ def bench(
 
     Rows: "picture" in the precision plain diffusers loads (float32 on a CPU, float16 elsewhere), "picture,
     timeline kept" with every frame written to disk; where the studio would choose another precision "picture,
-    studio precision"; where the model has a companion "picture, few steps": its own in the studio's
-    precision, beside a plain picture of 25 guided steps; "25 guided steps" and, where it is installed, "25
-    guided steps, OpenVINO" as the studio paints them. For each number of `artists`, "together": they all
-    paint at once as in the studio, on a CPU one round for every five; on CUDA "together, eager" and
-    "together, compiled". With a `strip`, likewise "strip of seven": mixes at once, over the same in line.
+    studio precision"; beside a plain picture of 25 guided steps "picture, 25 guided steps" and, where the
+    model has a companion, "picture, few steps" as the studio paints them, both also by OpenVINO where it is
+    installed. For each number of `artists`, "together": they all paint at once as in the studio, on a CPU one
+    round for every five; on CUDA "together, eager" and "together, compiled". With a `strip`, likewise "strip
+    of seven": mixes at once, over the same in line.
     """
     studio = find_placement()
     plain_dtype = torch.float32 if studio.device.type == "cpu" else torch.float16
@@ -144,19 +145,21 @@ def bench(
         as_studio = same if studio.dtype == plain_dtype else load_model(folder, studio)
         if as_studio is not same:
             ways["picture, studio precision"] = lambda: _picture(as_studio, recipe)
-        ways[_GUIDED_STEPS] = lambda: _picture(as_studio, guided)
+        beside_guided = {_GUIDED_STEPS: guided}
+        if folder.companion is not None:
+            beside_guided[_FEW_STEPS] = _recipe_of(folder, folder.companion.pace, prompt)
+        for name, asked in beside_guided.items():
+            ways[name] = partial(_picture, as_studio, asked)
         if openvino_is_for(as_studio):
             as_studio.openvino = prepare_openvino(as_studio, _wait)
-            ways[_OPENVINO] = lambda: _picture_by_openvino(as_studio, guided)
-        if folder.companion is not None:
-            sketch = _recipe_of(folder, folder.companion.pace, prompt)
-            ways[_FEW_STEPS] = lambda: _picture(as_studio, sketch)
+            for name, asked in beside_guided.items():
+                ways[name + _BY_OPENVINO] = partial(_picture_by_openvino, as_studio, asked)
         times = _in_turn(ways, (plain, plain_guided), rounds)
     measured = [
         _Measured(
             name,
             statistics.median(own),
-            plain_guided if name in (_FEW_STEPS, _GUIDED_STEPS, _OPENVINO) else plain,
+            plain_guided if name.removesuffix(_BY_OPENVINO) in beside_guided else plain,
         )
         for name, own in times.items()
     ]
