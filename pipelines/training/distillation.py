@@ -41,12 +41,14 @@ class DistillationTraining:
 
     `target_decay` is that of the averaged student whose answers are the target, `path_steps` the number of
     points on a path, `guidance_scale` the teacher's, `huber` where the loss turns from square to absolute.
+    Updates are learnt at `rank` and kept at `kept_rank`.
     """
 
     batch_size: int = 256
     learning_rate: float = 2e-4
     target_decay: float = 0.95
     rank: int = 64
+    kept_rank: int = 28
     path_steps: int = 50
     guidance_scale: float = 3.5
     huber: float = 1e-3
@@ -73,11 +75,18 @@ class LowRank(nn.Module):
         """The weight with its update."""
         return weight + (self.up @ self.down).view_as(weight)
 
-    def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The two matrices as diffusers writes them: (rank, in[, h, w]) and (out, rank[, 1, 1]), float16."""
-        down = self.down.detach().half().cpu().unflatten(1, self.kernel)
-        up = self.up.detach().half().cpu()
-        return down, up[..., None, None] if len(self.kernel) == 3 else up
+    def tensors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The two matrices as diffusers writes them: (rank, in[, h, w]) and (out, rank[, 1, 1]), float16.
+
+        Of a larger rank the greatest singular values are kept, the best that so small a product can be.
+        """
+        # Through the thin matrices' own bases: the product itself is large.
+        (left, up), (right, down) = torch.linalg.qr(self.up.detach()), torch.linalg.qr(self.down.detach().T)
+        turn, values, back = torch.linalg.svd(up @ down.T)
+        scale = values[:rank].sqrt()
+        thin_up = (left @ (turn[:, :rank] * scale)).half().cpu()
+        thin_down = ((scale[:, None] * back[:rank]) @ right.T).half().cpu().unflatten(1, self.kernel)
+        return thin_down, thin_up[..., None, None] if len(self.kernel) == 3 else thin_up
 
 
 def add_low_rank(unet: UNet2DConditionModel, rank: int) -> nn.ModuleDict:
@@ -95,13 +104,13 @@ def add_low_rank(unet: UNet2DConditionModel, rank: int) -> nn.ModuleDict:
     return updates
 
 
-def save_low_rank(updates: nn.ModuleDict, path: Path) -> int:
-    """Write the updates as a LoRA that diffusers loads; return the file's size in bytes."""
+def save_low_rank(updates: nn.ModuleDict, path: Path, rank: int) -> int:
+    """Write the updates as a LoRA of this rank that diffusers loads; return the file's size in bytes."""
     tensors: dict[str, torch.Tensor] = {}
     for name, update in updates.items():
         assert isinstance(update, LowRank)
         layer = "unet." + name.replace("/", ".")
-        down, up = update.tensors()
+        down, up = update.tensors(rank)
         tensors[f"{layer}.lora_A.weight"] = down.contiguous()
         tensors[f"{layer}.lora_B.weight"] = up.contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -262,7 +271,7 @@ def distill(
     train_step = DistillationStep(updates, loss, bank, encoded, training)
 
     def keep(step: int) -> None:
-        save_low_rank(updates, output / LORA_FILE)
+        save_low_rank(updates, output / LORA_FILE, training.kept_rank)
         pipeline = assemble_pipeline(vae, text_encoder, tokenizer, student)
         pipeline.scheduler = LCMScheduler.from_config(build_scheduler().config)
         paint_sheet(

@@ -29,7 +29,7 @@ from pipelines.training.cli import train_app
 from pipelines.training.clock import Budget, learning_rate_scale
 from pipelines.training.compiling import compile_unet
 from pipelines.training.diffusion import draw_timesteps, min_snr_weight, v_prediction_target
-from pipelines.training.distillation import LORA_FILE, ConsistencyLoss, DistillationTraining
+from pipelines.training.distillation import LORA_FILE, ConsistencyLoss, DistillationTraining, LowRank
 from pipelines.training.pack import (
     FORMATS,
     STYLE_SHARES,
@@ -406,3 +406,18 @@ def test_an_autoencoder_with_fewer_channels_is_trained_on_from(pack: Path, tmp_p
     # One step of a warming learning rate leaves a weight near where it was; a new one would be far away.
     torch.testing.assert_close(now[kept], known[kept], rtol=0, atol=1e-3)
     assert now["decoder.conv_in.weight"].shape != known["decoder.conv_in.weight"].shape
+
+
+def test_an_update_is_kept_at_a_smaller_rank_as_well_as_can_be() -> None:
+    torch.manual_seed(0)
+    update = LowRank(torch.zeros(12, 3, 3, 3), rank=6)
+    torch.nn.init.normal_(update.up)
+    whole = (update.up @ update.down).detach()
+    down, up = update.tensors(6)
+    assert (down.shape, up.shape) == ((6, 3, 3, 3), (12, 6, 1, 1))
+    torch.testing.assert_close(up.flatten(1).float() @ down.flatten(1).float(), whole, rtol=0, atol=0.02)
+    down, up = update.tensors(2)
+    assert (down.shape, up.shape) == ((2, 3, 3, 3), (12, 2, 1, 1))
+    left = (up.flatten(1).float() @ down.flatten(1).float() - whole).norm()
+    # Eckart and Young: nothing of rank 2 comes nearer.
+    torch.testing.assert_close(left, torch.linalg.svdvals(whole)[2:].norm(), rtol=0.02, atol=0)
