@@ -21,15 +21,14 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from pipelines.style_classifier import load_style_classifier
-from pipelines.training.architecture import TOY, build_autoencoder, build_scheduler, build_unet
+from pipelines.training.architecture import TOY, build_autoencoder
 from pipelines.training.arrangement import COLOURS, arrange
 from pipelines.training.autoencoder import balance_latents, decode, encode, load_autoencoder
 from pipelines.training.captions import Facts, clean_title, common_words, compose_caption, title_tags
 from pipelines.training.cli import train_app
 from pipelines.training.clock import Budget, learning_rate_scale
-from pipelines.training.compiling import compile_unet
 from pipelines.training.diffusion import draw_timesteps, min_snr_weight, v_prediction_target
-from pipelines.training.distillation import LORA_FILE, ConsistencyLoss, DistillationTraining, LowRank
+from pipelines.training.distillation import LORA_FILE
 from pipelines.training.pack import (
     FORMATS,
     STYLE_SHARES,
@@ -328,55 +327,6 @@ def test_a_limit_on_each_style_leaves_formats_and_held_out_pictures_alone() -> N
     assert min(taken[shape] for shape in FORMATS) > 4
 
 
-def test_consistency_loss_is_zero_for_a_student_that_has_arrived() -> None:
-    """A network that always answers the true noise of a one-picture world is consistent along its paths."""
-    training = DistillationTraining(path_steps=10, guidance_scale=1.0, huber=1e-3)
-    picture = torch.randn(1, 4, 4, 4)
-
-    class Perfect(torch.nn.Module):
-        def forward(
-            self, noisy: torch.Tensor, timestep: torch.Tensor, _text: torch.Tensor, *, return_dict: bool
-        ) -> tuple[torch.Tensor]:
-            assert not return_dict
-            alpha_bar = build_scheduler().alphas_cumprod[timestep].view(-1, 1, 1, 1)
-            signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-            noise = (noisy - signal * picture) / spread
-            return (signal * noise - spread * picture,)
-
-    class Text(torch.nn.Module):
-        def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor]:
-            return (input_ids.float()[..., None],)
-
-    loss = ConsistencyLoss(Perfect(), Perfect(), Text(), training, torch.zeros(3, dtype=torch.long))
-    drawn = loss(picture.expand(32, -1, -1, -1), torch.zeros(32, 3, dtype=torch.long))
-    # The boundary leaves a trace of the noise at the first point, where its weight is not quite one.
-    assert drawn.item() < 1e-3
-
-
-def test_compiled_blocks_serve_every_format_and_predict_the_same() -> None:
-    torch.manual_seed(0)
-    unet = build_unet(TOY)
-    text = torch.randn(2, 8, TOY.text_width)
-    shapes = [torch.randn(2, TOY.latent_channels, height, width) for height, width in ((20, 28), (24, 24))]
-    timesteps = torch.tensor([3, 500])
-    graphs: list[torch.nn.Module] = []
-
-    def kept(graph: torch.nn.Module, _inputs: object) -> torch.nn.Module:
-        graphs.append(graph)
-        return graph
-
-    with torch.no_grad():
-        plain = [unet(latents, timesteps, text, return_dict=False)[0] for latents in shapes]
-        names = set(unet.state_dict())
-        compile_unet(unet, "blocks", backend=kept)
-        first = unet(shapes[0], timesteps, text, return_dict=False)[0]
-        compiled = len(graphs)
-        second = unet(shapes[1], timesteps, text, return_dict=False)[0]
-    assert 0 < compiled == len(graphs)
-    assert set(unet.state_dict()) == names
-    torch.testing.assert_close([first, second], plain)
-
-
 def test_latents_are_balanced_without_a_change_to_what_they_decode_to(pack: Path, tmp_path: Path) -> None:
     prepare_pack(pack, tmp_path)
     bank = PictureBank(tmp_path, torch.device("cpu"), seed=0)
@@ -406,18 +356,3 @@ def test_an_autoencoder_with_fewer_channels_is_trained_on_from(pack: Path, tmp_p
     # One step of a warming learning rate leaves a weight near where it was; a new one would be far away.
     torch.testing.assert_close(now[kept], known[kept], rtol=0, atol=1e-3)
     assert now["decoder.conv_in.weight"].shape != known["decoder.conv_in.weight"].shape
-
-
-def test_an_update_is_kept_at_a_smaller_rank_as_well_as_can_be() -> None:
-    torch.manual_seed(0)
-    update = LowRank(torch.zeros(12, 3, 3, 3), rank=6)
-    torch.nn.init.normal_(update.up)
-    whole = (update.up @ update.down).detach()
-    down, up = update.tensors(6)
-    assert (down.shape, up.shape) == ((6, 3, 3, 3), (12, 6, 1, 1))
-    torch.testing.assert_close(up.flatten(1).float() @ down.flatten(1).float(), whole, rtol=0, atol=0.02)
-    down, up = update.tensors(2)
-    assert (down.shape, up.shape) == ((2, 3, 3, 3), (12, 2, 1, 1))
-    left = (up.flatten(1).float() @ down.flatten(1).float() - whole).norm()
-    # Eckart and Young: nothing of rank 2 comes nearer.
-    torch.testing.assert_close(left, torch.linalg.svdvals(whole)[2:].norm(), rtol=0.02, atol=0)

@@ -1,0 +1,73 @@
+"""The companion's distillation by the piece, and networks compiled for training."""
+
+from __future__ import annotations
+
+import torch
+
+from pipelines.training.architecture import TOY, build_scheduler, build_unet
+from pipelines.training.compiling import compile_unet
+from pipelines.training.distillation import ConsistencyLoss, DistillationTraining, LowRank
+
+
+def test_consistency_loss_is_zero_for_a_student_that_has_arrived() -> None:
+    """A network that always answers the true noise of a one-picture world is consistent along its paths."""
+    training = DistillationTraining(path_steps=10, guidance_scale=1.0, huber=1e-3)
+    picture = torch.randn(1, 4, 4, 4)
+
+    class Perfect(torch.nn.Module):
+        def forward(
+            self, noisy: torch.Tensor, timestep: torch.Tensor, _text: torch.Tensor, *, return_dict: bool
+        ) -> tuple[torch.Tensor]:
+            assert not return_dict
+            alpha_bar = build_scheduler().alphas_cumprod[timestep].view(-1, 1, 1, 1)
+            signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+            noise = (noisy - signal * picture) / spread
+            return (signal * noise - spread * picture,)
+
+    class Text(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor]:
+            return (input_ids.float()[..., None],)
+
+    loss = ConsistencyLoss(Perfect(), Perfect(), Text(), training, torch.zeros(3, dtype=torch.long))
+    drawn = loss(picture.expand(32, -1, -1, -1), torch.zeros(32, 3, dtype=torch.long))
+    # The boundary leaves a trace of the noise at the first point, where its weight is not quite one.
+    assert drawn.item() < 1e-3
+
+
+def test_compiled_blocks_serve_every_format_and_predict_the_same() -> None:
+    torch.manual_seed(0)
+    unet = build_unet(TOY)
+    text = torch.randn(2, 8, TOY.text_width)
+    shapes = [torch.randn(2, TOY.latent_channels, height, width) for height, width in ((20, 28), (24, 24))]
+    timesteps = torch.tensor([3, 500])
+    graphs: list[torch.nn.Module] = []
+
+    def kept(graph: torch.nn.Module, _inputs: object) -> torch.nn.Module:
+        graphs.append(graph)
+        return graph
+
+    with torch.no_grad():
+        plain = [unet(latents, timesteps, text, return_dict=False)[0] for latents in shapes]
+        names = set(unet.state_dict())
+        compile_unet(unet, "blocks", backend=kept)
+        first = unet(shapes[0], timesteps, text, return_dict=False)[0]
+        compiled = len(graphs)
+        second = unet(shapes[1], timesteps, text, return_dict=False)[0]
+    assert 0 < compiled == len(graphs)
+    assert set(unet.state_dict()) == names
+    torch.testing.assert_close([first, second], plain)
+
+
+def test_an_update_is_kept_at_a_smaller_rank_as_well_as_can_be() -> None:
+    torch.manual_seed(0)
+    update = LowRank(torch.zeros(12, 3, 3, 3), rank=6)
+    torch.nn.init.normal_(update.up)
+    whole = (update.up @ update.down).detach()
+    down, up = update.tensors(6)
+    assert (down.shape, up.shape) == ((6, 3, 3, 3), (12, 6, 1, 1))
+    torch.testing.assert_close(up.flatten(1).float() @ down.flatten(1).float(), whole, rtol=0, atol=0.02)
+    down, up = update.tensors(2)
+    assert (down.shape, up.shape) == ((2, 3, 3, 3), (12, 2, 1, 1))
+    left = (up.flatten(1).float() @ down.flatten(1).float() - whole).norm()
+    # Eckart and Young: nothing of rank 2 comes nearer.
+    torch.testing.assert_close(left, torch.linalg.svdvals(whole)[2:].norm(), rtol=0.02, atol=0)
