@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -20,6 +21,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional
 
+from pipelines.training.adversary import PatchDiscriminator, adversarial_pull, train_adversary
 from pipelines.training.architecture import Architecture, build_autoencoder
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
@@ -47,29 +49,49 @@ class AutoencoderTraining:
     adversary_share: float = 0.06
     matching_share: float = 0.15
     adversary_learning_rate: float = 2e-4
+    anchor_weight: float = 0.0
     ema_decay: float = 0.999
     compile: bool = False
     log_every: int = 100
     checkpoint_minutes: float = 3.0
 
 
+ANCHORED: dict[str, Any] = {
+    "anchor_weight": 1.0,
+    "coarse_share": 0.0,
+    "structure_weight": 0.4,
+    "adversary_share": 0.04,
+    "learning_rate": 3e-4,
+}
+"""What differs where a finished autoencoder is sharpened and its latents must stay where they are."""
+
+
 class Reconstruction(nn.Module):
     """One forward pass of the autoencoder for training."""
 
     def __init__(
-        self, vae: AutoencoderKL, *, coarse_channels: int, coarse_share: float, autocast: bool
+        self,
+        vae: AutoencoderKL,
+        *,
+        coarse_channels: int,
+        coarse_share: float,
+        anchor: AutoencoderKL | None,
+        autocast: bool,
     ) -> None:
         """Wrap `vae`; `coarse_share` of the pictures are decoded from `coarse_channels` alone.
 
-        `autocast` computes in bfloat16.
+        `anchor` is a frozen autoencoder whose latents are to be kept; `autocast` computes in bfloat16.
         """
         super().__init__()
-        self.vae = vae
+        self.vae, self.anchor = vae, anchor
         self.coarse_channels, self.coarse_share = coarse_channels, coarse_share
         self.autocast = autocast
 
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Pixels (B, 3, H, W) to their reconstruction, half the batch's at half the size, and the KL term."""
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pixels (B, 3, H, W) to their reconstruction, half the batch's at half the size, and two terms.
+
+        These are the KL term and the mean square by which latents, scaled to unit deviation, have drifted.
+        """
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.autocast):
             mean, log_variance = _moments(self.vae, pixels).float().chunk(2, dim=1)
             log_variance = log_variance.clamp(-30.0, 20.0)
@@ -80,37 +102,10 @@ class Reconstruction(nn.Module):
             decoded = _decoded(self.vae, latents)
             halved = functional.avg_pool2d(latents[: max(1, len(latents) // 2)], 2)
             small = _decoded(self.vae, halved)
+            anchored = mean if self.anchor is None else encode(self.anchor, pixels).float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
-        return decoded.float(), small.float(), kl
-
-
-class PatchDiscriminator(nn.Module):
-    """Says of each patch whether it is real, and shows its features (Isola et al., 2017)."""
-
-    def __init__(self, width: int = 64) -> None:
-        """Build with random weights; `width` is the number of channels of the first layer."""
-        super().__init__()
-        channels = (3, width, 2 * width, 4 * width)
-        self.layers = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(channels[i], channels[i + 1], 4, stride=2, padding=1),
-                nn.GroupNorm(8, channels[i + 1]) if i else nn.Identity(),
-                nn.LeakyReLU(0.2),
-            )
-            for i in range(3)
-        )
-        self.head = nn.Conv2d(4 * width, 1, 3, padding=1)
-
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Pixels (B, 3, H, W) to logits (B, 1, H/8, W/8) and the features of each layer."""
-        features: list[torch.Tensor] = []
-        hidden = pixels
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
-            for layer in self.layers:
-                hidden = layer(hidden)
-                features.append(hidden)
-            logits = self.head(hidden)
-        return logits.float(), features
+        drift = (float(self.vae.config["scaling_factor"]) * (mean - anchored)).square().mean()
+        return decoded.float(), small.float(), kl, drift
 
 
 def reconstruction_loss(
@@ -133,6 +128,7 @@ class AutoencoderStep:
         bank: PictureBank,
         architecture: Architecture,
         training: AutoencoderTraining,
+        anchor: AutoencoderKL | None = None,
     ) -> None:
         """Set up the optimizers and join the other processes; the clock has not started yet."""
         on_gpu = accelerator.device.type == "cuda"
@@ -152,6 +148,7 @@ class AutoencoderStep:
             vae,
             coarse_channels=architecture.coarse_channels,
             coarse_share=training.coarse_share,
+            anchor=anchor,
             autocast=on_gpu,
         )
         if training.compile:
@@ -172,8 +169,8 @@ class AutoencoderStep:
 
     def compile_pass(self) -> None:
         """Run forward and backward once and throw the gradients away."""
-        decoded, small, kl = self._model(self._draw(0))
-        (decoded.mean() + small.mean() + kl).backward()
+        decoded, small, kl, drift = self._model(self._draw(0))
+        (decoded.mean() + small.mean() + kl + drift).backward()
         self.optimizer.zero_grad(set_to_none=True)
 
     def __call__(self, step: int, progress: float) -> dict[str, torch.Tensor]:
@@ -182,22 +179,29 @@ class AutoencoderStep:
         scale = learning_rate_scale(progress, step, warmup_steps=300)
         set_learning_rate(self.optimizer, training.learning_rate * scale)
         pixels = self._draw(step)
-        decoded, small, kl = self._model(pixels)
+        decoded, small, kl, drift = self._model(pixels)
         leaf = decoded.detach().requires_grad_()
         loss = reconstruction_loss(leaf, pixels, training)
         (pull,) = torch.autograd.grad(loss, leaf)
         if progress >= training.adversary_from:
-            pull = pull + _adversarial_pull(leaf, pixels, pull, self.discriminator, training)
-            _train_adversary(leaf.detach(), pixels, self._shared_discriminator, self.adversary_optimizer)
+            pull = pull + adversarial_pull(
+                leaf,
+                pixels,
+                pull,
+                self.discriminator,
+                adversary_share=training.adversary_share,
+                matching_share=training.matching_share,
+            )
+            train_adversary(leaf.detach(), pixels, self._shared_discriminator, self.adversary_optimizer)
         halved = functional.avg_pool2d(pixels[: len(small)], 2)
         halving = (small - halved).abs().mean()
-        beside = training.kl_weight * kl + training.halving_weight * halving
+        beside = training.kl_weight * kl + training.halving_weight * halving + training.anchor_weight * drift
         torch.autograd.backward([decoded, beside], [pull, None])
         nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.averaged.update()
-        return {"loss": loss, "kl": kl, "halving": halving}
+        return {"loss": loss, "kl": kl, "halving": halving, "drift": drift}
 
     def _draw(self, step: int) -> torch.Tensor:
         shape = self.bank.choose_format(step)
@@ -218,15 +222,21 @@ def train_autoencoder(
     """Train, measure on held-out pictures, and write the averaged weights to `output/vae`.
 
     `initial` is a model folder whose autoencoder is trained on from; where its latents have fewer channels
-    the layers beside them start at random, as everything does without it.
+    the layers beside them start at random, as everything does without it. With an anchor weight its latents
+    are kept, and so is their scale.
     """
     journal = Journal(output / "log.jsonl", enabled=accelerator.is_main_process)
     torch.manual_seed(accelerator.process_index)
     vae = build_autoencoder(architecture)
-    if initial is not None:
-        _take_over(vae, load_autoencoder(initial / "vae"))
+    earlier = None if initial is None else load_autoencoder(initial / "vae")
+    anchor: AutoencoderKL | None = None
+    if earlier is not None:
+        _take_over(vae, earlier)
+        if training.anchor_weight:
+            vae.register_to_config(scaling_factor=earlier.config["scaling_factor"])
+            anchor = place(earlier.eval().requires_grad_(False), accelerator.device)
     vae = place(vae, accelerator.device)
-    train_step = AutoencoderStep(accelerator, vae, bank, architecture, training)
+    train_step = AutoencoderStep(accelerator, vae, bank, architecture, training, anchor)
 
     def keep(step: int) -> None:
         sheet = output / "sheets" / f"autoencoder-{step:06d}.png"
@@ -248,54 +258,19 @@ def train_autoencoder(
         finished.load_state_dict(train_step.averaged.model.state_dict())
         finished.eval()
         journal.write(stage="autoencoder", **measure_autoencoder(finished, bank))
-        scaling_factor = balance_latents(
-            finished,
-            bank,
-            coarse_channels=architecture.coarse_channels,
-            fine_deviation=training.fine_deviation,
+        scaling_factor = (
+            float(anchor.config["scaling_factor"])
+            if anchor is not None
+            else balance_latents(
+                finished,
+                bank,
+                coarse_channels=architecture.coarse_channels,
+                fine_deviation=training.fine_deviation,
+            )
         )
         finished.register_to_config(scaling_factor=scaling_factor)
         finished.save_pretrained(str(output / "vae"))
     accelerator.wait_for_everyone()
-
-
-def _adversarial_pull(
-    leaf: torch.Tensor,
-    pixels: torch.Tensor,
-    pull: torch.Tensor,
-    discriminator: nn.Module,
-    training: AutoencoderTraining,
-) -> torch.Tensor:
-    """The discriminator's gradient on the reconstruction, at a fixed share of the norm of `pull`."""
-    logits, features = discriminator(leaf)
-    with torch.no_grad():
-        _, wanted = discriminator(pixels)
-    adversary = -logits.mean()
-    matching = torch.stack(
-        [(mine.float() - real.float()).abs().mean() for mine, real in zip(features, wanted, strict=True)]
-    ).sum()
-    (by_adversary,) = torch.autograd.grad(adversary, leaf, retain_graph=True)
-    (by_matching,) = torch.autograd.grad(matching, leaf)
-    norm = pull.norm()
-    return (
-        by_adversary * (training.adversary_share * norm / by_adversary.norm().clamp_min(1e-12))
-        + by_matching * (training.matching_share * norm / by_matching.norm().clamp_min(1e-12))
-    ).float()
-
-
-def _train_adversary(
-    decoded: torch.Tensor,
-    pixels: torch.Tensor,
-    discriminator: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    """One hinge step of the discriminator on real and reconstructed pixels."""
-    logits, _ = discriminator(torch.cat([pixels, decoded]))
-    real, made = logits.chunk(2)
-    loss = functional.relu(1.0 - real).mean() + functional.relu(1.0 + made).mean()
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKL:

@@ -38,7 +38,7 @@ _TITLE_TAILS = re.compile(
 
 @dataclass(frozen=True)
 class Facts:
-    """What the pack tells of one picture; an absent field is empty."""
+    """What the pack tells of one picture, and what a seer saw in it; an absent field is empty."""
 
     source: str
     style: str
@@ -49,10 +49,11 @@ class Facts:
     palette: tuple[str, ...] = ()
     brightness: str = ""
     saturation: str = ""
+    seen: tuple[str, ...] = ()
 
     @classmethod
-    def from_json(cls, fields: dict[str, object]) -> Facts:
-        """Read the pack's JSON, ignoring the fields that captions do not use."""
+    def from_json(cls, fields: dict[str, object], seen: tuple[str, ...] = ()) -> Facts:
+        """Read the pack's JSON, ignoring the fields that captions do not use; `seen` it does not have."""
 
         def text(name: str) -> str:
             value = fields.get(name, "")
@@ -72,6 +73,7 @@ class Facts:
             palette=texts("palette"),
             brightness=text("brightness"),
             saturation=text("saturation"),
+            seen=seen,
         )
 
 
@@ -131,7 +133,7 @@ def title_tags(title: str, common: frozenset[str]) -> list[str]:
 
 
 def _subject(facts: Facts, common: frozenset[str], rng: random.Random) -> str:
-    tags = title_tags(facts.title, common)
+    tags = list(dict.fromkeys([*title_tags(facts.title, common), *facts.seen]))
     choice = rng.random()
     if facts.source == "emoji-3d" and facts.keywords and choice < 0.15:
         few = rng.sample(facts.keywords, min(len(facts.keywords), rng.randint(1, 2)))

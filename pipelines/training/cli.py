@@ -22,10 +22,13 @@ from pipelines.training.options import (
     MaxSteps,
     Minutes,
     Output,
+    Own,
     Resume,
     Size,
+    WordNetFolder,
     Workers,
 )
+from pipelines.training.seeing_cli import seeing_app
 
 if TYPE_CHECKING:
     from pipelines.training.stages import Run
@@ -35,6 +38,7 @@ train_app = typer.Typer(
 )
 
 train_app.add_typer(evaluation_app)
+train_app.add_typer(seeing_app)
 
 
 def _run(
@@ -47,6 +51,7 @@ def _run(
     limit: int | None = None,
     compiled: bool = False,
     compile_for: Literal["blocks", "format-blocks", "formats", "any"] = "blocks",
+    own: Path | None = None,
 ) -> Run:
     from pipelines.training.stages import Run
 
@@ -60,6 +65,7 @@ def _run(
             limit=limit,
             compiled=compiled,
             compile_for=compile_for,
+            own=own,
         )
     except FileNotFoundError as error:
         typer.echo(f"error: {error}", err=True)
@@ -85,11 +91,19 @@ def autoencoder(
     workers: Workers = CORES,
     limit: Limit = None,
     initial: Initial = None,
+    anchored: Annotated[
+        bool, typer.Option("--anchored", help="Keep the latents of --initial, so that its U-Net still fits.")
+    ] = False,
 ) -> None:
     """Train the autoencoder: pictures to latents and back."""
     _need_limit(minutes, max_steps)
+    if anchored and initial is None:
+        typer.echo("error: --anchored keeps the latents of another model: name it by --initial", err=True)
+        raise typer.Exit(2)
     run = _run(data, output, size, resume=resume, workers=workers, limit=limit, compiled=compiled)
-    run.autoencoder(minutes=minutes, max_steps=max_steps, batch_size=batch_size, initial=initial)
+    run.autoencoder(
+        minutes=minutes, max_steps=max_steps, batch_size=batch_size, initial=initial, anchored=anchored
+    )
 
 
 @train_app.command(name="text-encoder")
@@ -99,7 +113,7 @@ def text_encoder(
     words: Annotated[
         Path, typer.Option(exists=True, dir_okay=False, help="English words, the commonest first.")
     ],
-    wordnet: Annotated[Path, typer.Option(exists=True, file_okay=False, help="WordNet's own files, dict/.")],
+    wordnet: WordNetFolder,
     sentence_encoder: Annotated[
         Path,
         typer.Option(exists=True, file_okay=False, help="A BERT sentence encoder, as all-MiniLM-L6-v2 is."),
@@ -139,6 +153,7 @@ def diffusion(
     workers: Workers = CORES,
     limit: Limit = None,
     initial: Initial = None,
+    own: Own = None,
 ) -> None:
     """Train the U-Net on the autoencoder's latents; needs its folder in --output.
 
@@ -154,6 +169,7 @@ def diffusion(
         limit=limit,
         compiled=compiled,
         compile_for=compile_for,
+        own=own,
     )
     if initial is not None:
         run.take_over(initial)
@@ -180,10 +196,11 @@ def distill(
     resume: Resume = False,
     workers: Workers = CORES,
     limit: Limit = None,
+    own: Own = None,
 ) -> None:
     """Distil a model into the companion that paints in four steps; goes into lcm/ beside its other parts."""
     _need_limit(minutes, max_steps)
-    run = _run(data, output, size, resume=resume, workers=workers, limit=limit)
+    run = _run(data, output, size, resume=resume, workers=workers, limit=limit, own=own)
     run.distill(
         model, guidance_scale=guidance_scale, minutes=minutes, max_steps=max_steps, batch_size=batch_size
     )

@@ -29,4 +29,13 @@ Initial = Annotated[
         exists=True, file_okay=False, help="A model folder to train on from, as assets/models/… is."
     ),
 ]
+Own = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, file_okay=False, help="A folder with what `rank` left in folders: trained on as well."
+    ),
+]
+WordNetFolder = Annotated[
+    Path, typer.Option(exists=True, file_okay=False, help="WordNet's own files, dict/.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first pictures of the pack.")]

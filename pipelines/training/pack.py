@@ -55,7 +55,10 @@ ARRANGEMENTS = {"painting": 4, "ukiyo-e": 10, "pomology": 6, "emoji-3d": 10}
 
 CAPTIONS_PER_ROW = 10
 
-_LAYOUT = 5
+SEEN_FILE = Path(__file__).with_name("seen.tsv")
+"""What `train see` saw in the pack's training paintings."""
+
+_LAYOUT = 6
 """Counts the changes to what `prepare_pack` writes; a folder of an older layout is made again."""
 
 
@@ -77,11 +80,17 @@ FORMATS = (Format(224, 160), Format(160, 224), Format(192, 192))
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture of the pack, still encoded."""
+    """One picture of the pack, still encoded, and the words that a seer saw in it."""
 
     key: str
     image: bytes
     fields: dict[str, object]
+    seen: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> Facts:
+        """What captions may tell of it."""
+        return Facts.from_json(self.fields, self.seen)
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,22 @@ def read_shards(data: Path, limit: int | None = None) -> list[Entry]:
                     images[key] = content.read()
     if missing := sorted(images.keys() ^ fields.keys()):
         raise ValueError(f"{missing[0]} in {data} lacks its picture or its JSON")
-    return [Entry(key, images[key], fields[key]) for key in sorted(images)[:limit]]
+    seen = read_seen()
+    return [
+        Entry(key, images[key], fields[key], seen.get(picture_hash(images[key]), ()))
+        for key in sorted(images)[:limit]
+    ]
+
+
+def read_seen(path: Path = SEEN_FILE) -> dict[str, tuple[str, ...]]:
+    """The words that a seer saw in pictures, by the hash of each picture's file."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {line.split("\t")[0]: tuple(line.split("\t")[1].split(", ")) for line in lines if line}
+
+
+def picture_hash(image: bytes) -> str:
+    """What a picture's file is known by in the list of seen words."""
+    return hashlib.sha256(image).hexdigest()[:12]
 
 
 def choose_format(width: int, height: int, rng: random.Random | None = None) -> Format:
@@ -154,7 +178,7 @@ def arrange_entry(
     entry: Entry, *, common: frozenset[str]
 ) -> list[tuple[Format, np.ndarray[Any, np.dtype[np.uint8]], list[str]]]:
     """Arrange one picture in each of its planned formats: pixels (height, width, 3) and captions."""
-    facts = Facts.from_json(entry.fields)
+    facts = entry.facts
     image = Image.open(io.BytesIO(entry.image))
     image.load()
     rows: list[tuple[Format, np.ndarray[Any, np.dtype[np.uint8]], list[str]]] = []
@@ -200,7 +224,7 @@ def prepare_pack(data: Path, output: Path, *, workers: int = 1, limit: int | Non
         return
     output.mkdir(parents=True, exist_ok=True)
     entries = read_shards(data, limit)
-    facts = [Facts.from_json(entry.fields) for entry in entries]
+    facts = [entry.facts for entry in entries]
     common = common_words(
         one.title for entry, one in zip(entries, facts, strict=True) if not is_validation(entry.key)
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,31 @@ from pipelines.training.pack import Format, Row, load_pixels, load_rows
 class PictureBank:
     """All pictures of the prepared pack, as uint8 on one device, drawn by their rows' weights."""
 
-    def __init__(self, prepared: Path, device: torch.device, seed: int) -> None:
-        """Load what `prepare_pack` laid out; `seed` differs from process to process."""
+    def __init__(
+        self,
+        prepared: Path,
+        device: torch.device,
+        seed: int,
+        *,
+        own: Sequence[Path] = (),
+        own_share: float = 0.35,
+    ) -> None:
+        """Load what `prepare_pack` laid out; `seed` differs from process to process.
+
+        `own` are folders of pictures that the model painted itself: `own_share` of what is drawn is theirs.
+        """
         self.rows: dict[Format, list[Row]] = load_rows(prepared)
         self.device = device
+        arrays = {shape: [load_pixels(prepared, shape)] for shape in self.rows}
+        for folder in own:
+            for shape, rows in load_rows(folder).items():
+                share = own_share / (1 - own_share) / len(own)
+                arrays.setdefault(shape, []).append(load_pixels(folder, shape))
+                self.rows.setdefault(shape, []).extend(
+                    replace(row, weight=row.weight * share) for row in rows
+                )
         self.pixels = {
-            shape: torch.from_numpy(np.array(load_pixels(prepared, shape))).to(device) for shape in self.rows
+            shape: torch.from_numpy(np.concatenate(parts)).to(device) for shape, parts in arrays.items()
         }
         self.weights = {
             shape: torch.tensor([row.weight for row in rows], device=device)

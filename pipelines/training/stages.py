@@ -19,7 +19,7 @@ from pipelines.training.architecture import (
     build_unet,
     load_tokenizer,
 )
-from pipelines.training.autoencoder import AutoencoderTraining, train_autoencoder
+from pipelines.training.autoencoder import ANCHORED, AutoencoderTraining, train_autoencoder
 from pipelines.training.clock import Budget
 from pipelines.training.compiling import CompileFor
 from pipelines.training.diffusion import DiffusionTraining, NoisePrediction, train_diffusion
@@ -68,6 +68,7 @@ class Run:
     classifier_training: ClassifierTraining
     text_training: TextTraining
     resume: bool
+    own: tuple[Path, ...] = ()
     started_s: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -82,9 +83,11 @@ class Run:
         limit: int | None = None,
         compiled: bool = False,
         compile_for: CompileFor = "blocks",
+        own: Path | None = None,
     ) -> Run:
         """Join the other processes and lay the pack out, once; `size` is one of `ARCHITECTURES`.
 
+        `own` is a folder with `train rank`'s in it: the U-Net is trained on those pictures too.
         Raises FileNotFoundError where `data` holds no shard.
         """
         started_s = time.monotonic()
@@ -100,6 +103,7 @@ class Run:
             output=output,
             prepared=prepared,
             resume=resume,
+            own=() if own is None else tuple(sorted(path for path in own.iterdir() if path.is_dir())),
             started_s=started_s,
             architecture=ARCHITECTURES[size],
             autoencoder_training=replace(
@@ -130,12 +134,18 @@ class Run:
         max_steps: int | None = None,
         batch_size: int | None = None,
         initial: Path | None = None,
+        anchored: bool = False,
     ) -> None:
-        """Train the autoencoder into `output/vae`, from `initial`'s weights where given."""
+        """Train the autoencoder into `output/vae`, from `initial`'s weights where given.
+
+        `anchored` keeps its latents near where `initial` has them, so that a U-Net made for those still fits.
+        """
         training = self.autoencoder_training
+        if anchored:
+            training = replace(training, **ANCHORED)
         train_autoencoder(
             self.accelerator,
-            self._bank(),
+            PictureBank(self.prepared, self.accelerator.device, seed=self._seed),
             self.output,
             architecture=self.architecture,
             training=training if batch_size is None else replace(training, batch_size=batch_size),
@@ -246,8 +256,12 @@ class Run:
             resume=self.resume,
         )
 
+    @property
+    def _seed(self) -> int:
+        return 1 + self.accelerator.process_index
+
     def _bank(self) -> PictureBank:
-        return PictureBank(self.prepared, self.accelerator.device, seed=1 + self.accelerator.process_index)
+        return PictureBank(self.prepared, self.accelerator.device, seed=self._seed, own=self.own)
 
 
 def export_checkpoint(output: Path, model: Path, *, size: str = "v1") -> int:

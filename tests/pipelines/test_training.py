@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import random
 import re
-import tarfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -44,44 +42,12 @@ from pipelines.training.pack import (
 from pipelines.training.pictures import PictureBank, to_pixels
 from pipelines.training.quality import psnr, ssim
 from pipelines.training.style_classifier import CLASSIFIER_FILE, choose_pictures
-
-TITLES = ("ship in a storm", "bosphorus by moonlight", "portrait of an old man", "view of the harbour")
-
-
-def _image(index: int, size: tuple[int, int], mode: str) -> bytes:
-    pixels = np.random.default_rng(index).integers(0, 255, (6, 6, len(mode)), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(stream, "webp")
-    return stream.getvalue()
-
-
-def _fields(index: int) -> dict[str, object]:
-    if index % 4 == 0:
-        return {"source": "emoji-3d", "style": "3d render", "title": "cat face", "keywords": ["animal", ":("],
-                "genre": "icon", "width": 64, "height": 64}  # fmt: skip
-    if index % 4 == 1:
-        return {"source": "pomology", "style": "botanical watercolour", "title": "pear", "width": 44,
-                "height": 56, "genre": "botanical illustration", "palette": ["white"]}  # fmt: skip
-    return {"source": "painting", "style": "romanticism", "artist": f"Painter {index % 3}",
-            "title": TITLES[index % len(TITLES)], "genre": "landscape", "palette": ["navy", "grey"],
-            "brightness": "dark", "width": 222 if index % 2 else 160, "height": 160}  # fmt: skip
+from tests.toy_pack import toy_fields, write_pack
 
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data pack of forty small pictures in two shards."""
-    folder = tmp_path_factory.mktemp("pack")
-    for shard in range(2):
-        with tarfile.open(folder / f"art-{shard:03d}.tar", "w") as tar:
-            for index in range(shard * 20, shard * 20 + 20):
-                fields = _fields(index)
-                size = int(str(fields["width"])), int(str(fields["height"]))
-                image = _image(index, size, "RGBA" if fields["source"] == "emoji-3d" else "RGB")
-                for suffix, content in (("json", json.dumps(fields).encode()), ("webp", image)):
-                    member = tarfile.TarInfo(f"{index:06d}.{suffix}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
-    return folder
+    return write_pack(tmp_path_factory.mktemp("pack"))
 
 
 def test_title_is_cleaned_of_what_no_picture_shows() -> None:
@@ -101,7 +67,7 @@ def test_tags_are_common_words_and_what_they_hint_at() -> None:
 
 
 def test_captions_name_only_facts_and_differ() -> None:
-    facts = Facts.from_json(_fields(2))
+    facts = Facts.from_json(toy_fields(2))
     common = frozenset({"portrait", "man"})
     captions = {compose_caption(facts, common, random.Random(seed)) for seed in range(200)}
     assert len(captions) > 60
@@ -112,7 +78,7 @@ def test_captions_name_only_facts_and_differ() -> None:
 
 
 def test_caption_names_the_ground_of_an_emoji() -> None:
-    facts = Facts.from_json(_fields(0))
+    facts = Facts.from_json(toy_fields(0))
     assert facts.keywords == ("animal",)
     captions = [compose_caption(facts, frozenset(), random.Random(seed), "olive") for seed in range(80)]
     assert any("on an olive background" in caption for caption in captions)

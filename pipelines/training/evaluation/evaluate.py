@@ -31,6 +31,7 @@ from pipelines.training.evaluation.judge import (
 from pipelines.training.evaluation.metrics import (
     frechet_distance,
     mean_distance,
+    nearer_than_rivals,
     nearest_distances,
     precision_recall,
     quantiles,
@@ -276,18 +277,13 @@ class Evaluation:
         }
 
     def measure_pairs(self) -> Figures:
-        """How often a new word's picture is nearer to its known word's pictures than to another's."""
+        """How often a new word's picture is nearer to its known word's than to another's, painted alike."""
         pairs, seeds = self.prompts.pairs.words, self.counts.pair_seeds
         features = self._judge(self._paint("pairs", plan_pairs(self.prompts.pairs, seeds))).features
-        new, known = features.unflatten(0, (len(pairs), 2, seeds)).unbind(1)
-        centres = known.mean(1)
-        rng = random.Random(0)
-        nearer: list[list[bool]] = []
-        for index in range(len(pairs)):
-            others = [rng.choice([o for o in range(len(pairs)) if o != index]) for _ in range(seeds)]
-            own = (new[index] - centres[index]).norm(dim=1)
-            theirs = (new[index] - centres[others]).norm(dim=1)
-            nearer.append((own < theirs).tolist())
+        new, known, elsewhere = features.unflatten(0, (len(pairs), 3, seeds)).unbind(1)
+        manners = torch.arange(seeds, device=features.device) % len(self.prompts.pairs.styles)
+        # Of other seeds the mean in the picture's own style, since one picture says little of its word.
+        centres = torch.stack([elsewhere[:, manners == one].mean(1) for one in manners], dim=1)
         captions = {
             word
             for rows in self.bank.rows.values()
@@ -295,12 +291,16 @@ class Evaluation:
             for caption in row.captions
             for word in re.findall(r"[a-z]+", caption)
         }
-        unseen = [trials for (word, _), trials in zip(pairs, nearer, strict=True) if word not in captions]
+        unseen = torch.tensor([word not in captions for word, _ in pairs], device=features.device)
+        same = nearer_than_rivals(new, known, seed=0)
         return {
-            "nearer to their own": _share([one for trials in nearer for one in trials]),
+            "nearer to their own": float(same.float().mean()),
             "trials": len(pairs) * seeds,
-            "words in no caption": len(unseen),
-            "nearer to their own, of those": _share([one for trials in unseen for one in trials]),
+            "words in no caption": int(unseen.sum()),
+            "nearer to their own, of those": float(same[unseen].float().mean()),
+            "nearer to the mean of their own from other seeds": float(
+                nearer_than_rivals(new, centres, seed=0).float().mean()
+            ),
         }
 
     def measure_diversity(self) -> Figures:

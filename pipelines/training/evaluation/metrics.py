@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import torch
 
 _CHUNK = 1024
@@ -51,6 +53,19 @@ def _covered(points: torch.Tensor, manifold: torch.Tensor, neighbours: int) -> f
 def nearest_distances(points: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """Each point's distance to the nearest of `others`: (N, D) and (M, D) to (N,)."""
     return torch.cat([_distances(part, others).amin(1) for part in points.split(_CHUNK)])
+
+
+def nearer_than_rivals(points: torch.Tensor, own: torch.Tensor, seed: int) -> torch.Tensor:
+    """Whether each of points (W, N, D) lies nearer to its own than to a random other word's: (W, N) bool.
+
+    `own` (W, N, D) holds what each of a word's N points belongs to; `seed` draws the rivals.
+    """
+    rng = random.Random(seed)
+    words, count = points.shape[:2]
+    drawn = [[rng.choice([o for o in range(words) if o != w]) for _ in range(count)] for w in range(words)]
+    rivals = torch.tensor(drawn, device=own.device)
+    theirs = own[rivals, torch.arange(count, device=own.device).expand_as(rivals)]
+    return (points - own).norm(dim=2) < (points - theirs).norm(dim=2)
 
 
 def mean_distance(points: torch.Tensor) -> float:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from transformers.utils import logging as transformers_logging
@@ -16,6 +15,7 @@ from pipelines.models.adapters import Adapters
 from pipelines.models.find import ModelFolder
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.training.evaluation.prompts import Wanted
+from pipelines.training.loop import place
 from pipelines.training.pack import Format
 
 
@@ -42,6 +42,8 @@ class Painter:
         )
         pipeline.set_progress_bar_config(disable=True)
         pipeline.to(device)
+        for network in (pipeline.unet, pipeline.vae):
+            place(network, device)
         self._pipeline = pipeline
         self._networks = Adapters(folder, pipeline.unet, kept=1)
         self._folder, self._batch_size = folder, batch_size
@@ -78,9 +80,9 @@ class Painter:
             generator=[torch.Generator().manual_seed(one.seed) for one in wanted],
             num_inference_steps=manner.num_inference_steps,
             guidance_scale=manner.guidance_scale,
-            output_type="np",
+            output_type="pt",
             return_dict=False,
         )[0]
         # A picture that is not a number is a failure to be seen in the figures, not a crash: it turns black.
-        pixels = np.nan_to_num(images) * 255
-        return list(torch.from_numpy(pixels.round().astype(np.uint8)))
+        pixels = images.float().nan_to_num() * 255
+        return list(pixels.round().byte().permute(0, 2, 3, 1).cpu())

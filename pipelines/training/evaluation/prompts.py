@@ -126,14 +126,14 @@ def plan_subjects(subjects: Subjects, seeds: int) -> list[Wanted]:
 
 
 def plan_pairs(pairs: Pairs, seeds: int) -> list[Wanted]:
-    """For each pair `seeds` pictures of its new word, then as many of its known one, from other seeds.
+    """For each pair `seeds` pictures of its new word, as many of its known one, and as many from other seeds.
 
-    The seeds differ so that it is the words, and not the noise, that make two pictures alike.
+    Of two pictures from one seed only the words differ; from other seeds it is the noise too.
     """
     return [
-        _of_subject(word, pairs.styles[seed % len(pairs.styles)], 1000 * side + seed)
-        for pair in pairs.words
-        for side, word in enumerate(pair)
+        _of_subject(word, pairs.styles[seed % len(pairs.styles)], first + seed)
+        for new, known in pairs.words
+        for word, first in ((new, 0), (known, 0), (known, 1000))
         for seed in range(seeds)
     ]
 

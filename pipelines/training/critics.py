@@ -1,0 +1,108 @@
+"""The critics that rank a model's own pictures, and the whole of one ranking from the pack to the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from pipelines.models.find import find_model
+from pipelines.training.captions import common_words
+from pipelines.training.evaluation.dual_encoder import load_or_train_dual_encoder
+from pipelines.training.evaluation.judge import TOY_NETWORK, NetworkSize, load_or_train_judge
+from pipelines.training.evaluation.metrics import nearest_distances
+from pipelines.training.evaluation.network import held_out, look
+from pipelines.training.evaluation.painting import Manner, Painter
+from pipelines.training.pack import is_validation, prepare_pack, read_shards
+from pipelines.training.pictures import PictureBank
+from pipelines.training.ranking import Critics, Ranking, plan_wishes, rank
+from pipelines.training.seeing import load_seer
+
+_SEED = 100
+"""The evaluation's judges start from seeds 0 and 1: these have nothing in common with them but the pack."""
+
+
+def rank_with_critics(
+    data: Path,
+    output: Path,
+    model: Path,
+    seer: Path,
+    classifier: Path,
+    *,
+    name: str,
+    wishes: int,
+    seed: int,
+    manner: Manner,
+    ranking: Ranking,
+    toy: bool,
+    judge_steps: int,
+    batch_size: int,
+    workers: int,
+    limit: int | None,
+    say: Callable[[str], None],
+) -> int:
+    """Train the critics, unless an earlier call has, and rank; returns how many pictures `own/name` holds.
+
+    Raises FileNotFoundError where `data` holds no shard.
+    """
+    device = torch.device(PartialState().device or "cpu")
+    torch.set_float32_matmul_precision("high")
+    prepare_pack(data, output / "pack", workers=workers, limit=limit)
+    critics = gather_critics(
+        output, seer, classifier, ranking=ranking, toy=toy, judge_steps=judge_steps, device=device, say=say
+    )
+    facts = [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
+    common = common_words(one.title for one in facts)
+    return rank(
+        Painter(find_model(str(model)), device, batch_size),
+        manner,
+        critics,
+        plan_wishes(facts, common, critics.seer.words, wishes, seed),
+        output / "own" / name,
+        common=common,
+        ranking=ranking,
+        seed=seed,
+        say=say,
+    )
+
+
+def gather_critics(
+    output: Path,
+    seer: Path,
+    classifier: Path,
+    *,
+    ranking: Ranking,
+    toy: bool,
+    judge_steps: int,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> Critics:
+    """Load the critics from `output/critics`, those trained there before or trained now on `output/pack`."""
+    bank = PictureBank(output / "pack", device, seed=_SEED)
+    network = TOY_NETWORK if toy else NetworkSize()
+    folder = output / "critics"
+    torch.manual_seed(_SEED)
+    judge = load_or_train_judge(bank, folder / "judge.safetensors", size=network, steps=judge_steps, say=say)
+    torch.manual_seed(_SEED + 1)
+    encoder, tokenizer = load_or_train_dual_encoder(bank, folder, size=network, steps=judge_steps, say=say)
+    width = judge.features.out_features
+    training = [
+        bank.pixels[shape][index]
+        for shape, rows in bank.rows.items()
+        for index, row in enumerate(rows)
+        if not row.validation
+    ]
+    known = look(judge, training, device)[:, :width]
+    _, real = held_out(bank)
+    distances = nearest_distances(look(judge, real, device)[:, :width], known)
+    return Critics(
+        judge,
+        encoder,
+        tokenizer,
+        load_seer(seer, classifier, device),
+        known,
+        float(distances.quantile(ranking.nearest)),
+        device,
+    )

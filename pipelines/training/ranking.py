@@ -1,0 +1,257 @@
+"""Pictures that the model paints itself, the best of several for each wish, to be trained on further.
+
+The pack shows eleven lighthouses and no cat in art nouveau. A model that paints such a wish eight times gets
+it right more often than once; trained on its own best, it gets it right more often still (reward-ranked
+fine-tuning, Dong et al., 2023). What is best is said by a judge of style and genre, a dual encoder and a seer
+that none of the evaluation's judges is. A candidate too like a training picture is never kept.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import CLIPTokenizer
+
+from pipelines.training.captions import Facts, compose_caption, title_tags
+from pipelines.training.evaluation.dual_encoder import DualEncoder
+from pipelines.training.evaluation.judge import Judge
+from pipelines.training.evaluation.metrics import nearest_distances
+from pipelines.training.evaluation.network import look
+from pipelines.training.evaluation.painting import Manner, Painter
+from pipelines.training.evaluation.palette import palette_words
+from pipelines.training.evaluation.prompts import Wanted
+from pipelines.training.latent_bank import tokenize
+from pipelines.training.pack import CAPTIONS_PER_ROW, FORMATS, STYLE_SHARES, Format, Row
+from pipelines.training.seeing import Seer
+
+_RENDERED, _SHEETS = "3d render", "botanical watercolour"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How many candidates a wish has, how much is dropped, and how much each opinion counts.
+
+    `sure_enough` caps a judge's log-probability, so that nothing is gained by pleasing it beyond reason.
+    `drop` is the share of each style's wishes whose best candidate is still too poor, `nearest` the
+    percentile of held-out pictures' distances to training pictures below which a candidate is too like one.
+    """
+
+    candidates: int = 8
+    wishes_at_once: int = 512
+    drop: float = 0.3
+    nearest: float = 0.05
+    sure_enough: float = -0.3
+    seen_weight: float = 1.0
+    seen_most: float = 4.0
+    likeness_weight: float = 0.5
+    palette_weight: float = 2.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A picture to be painted, and the facts that its caption was made of."""
+
+    facts: Facts
+    caption: str
+    shape: Format
+
+
+@dataclass(frozen=True)
+class Critics:
+    """Those who rank; `known` are the judge's features of training pictures, `too_near` a distance."""
+
+    judge: Judge
+    encoder: DualEncoder
+    tokenizer: CLIPTokenizer
+    seer: Seer
+    known: torch.Tensor
+    too_near: float
+    device: torch.device
+
+
+def plan_wishes(
+    facts: Sequence[Facts], common: frozenset[str], words: Sequence[str], count: int, seed: int
+) -> list[Wish]:
+    """Half are one word in a style, some a genre in another's style, some as the pack has it.
+
+    `facts` are those of training pictures, `words` what a seer knows.
+    """
+    rng = random.Random(seed)
+    by_style: dict[str, list[Facts]] = defaultdict(list)
+    for one in facts:
+        by_style[one.style].append(one)
+    shares = {style: STYLE_SHARES.get(style, 0.1) for style in by_style}
+    painted = [one for one in facts if one.genre and one.style not in (_RENDERED, _SHEETS)]
+    wishes: list[Wish] = []
+    for _ in range(count):
+        style = rng.choices(list(shares), list(shares.values()))[0]
+        kind, own = rng.random(), rng.choice(by_style[style])
+        palette = rng.choice(facts).palette if rng.random() < 0.5 else ()
+        palette = palette[: rng.randint(1, 2)]
+        source = "emoji-3d" if style == _RENDERED else "painting"
+        if kind < 0.5:
+            wished = Facts(source, style, title=rng.choice(words), palette=palette)
+        elif kind < 0.8 and painted and style not in (_RENDERED, _SHEETS):
+            other = rng.choice(painted)
+            tags = [*title_tags(other.title, common), *other.seen]
+            title = rng.choice(tags) if tags else ""
+            wished = Facts(source, style, title=title, genre=other.genre, palette=palette)
+        else:
+            wished = own
+        wishes.append(Wish(wished, compose_caption(wished, common, rng), rng.choice(FORMATS)))
+    return wishes
+
+
+def rank(
+    painter: Painter,
+    manner: Manner,
+    critics: Critics,
+    wishes: Sequence[Wish],
+    folder: Path,
+    *,
+    common: frozenset[str],
+    ranking: Ranking,
+    seed: int,
+    say: Callable[[str], None],
+) -> int:
+    """Paint candidates, keep the best of each wish and write them as rows of pictures; return how many.
+
+    `folder` is laid out as a prepared pack is. `seed` tells several calls' noise apart.
+    """
+    kept: list[tuple[Wish, torch.Tensor, float]] = []
+    rounds = range(0, len(wishes), ranking.wishes_at_once)
+    for start in rounds:
+        part = wishes[start : start + ranking.wishes_at_once]
+        wanted = [
+            Wanted(wish.caption, hash((seed, start + index, trial)) & 0x7FFFFFFF, wish.shape)
+            for index, wish in enumerate(part)
+            for trial in range(ranking.candidates)
+        ]
+        images = painter.paint(wanted, manner, lambda _: None)
+        scores = score(critics, part, images, ranking).unflatten(0, (len(part), ranking.candidates))
+        best = scores.max(1)
+        for index, (wish, trial, value) in enumerate(
+            zip(part, best.indices.tolist(), best.values.tolist(), strict=True)
+        ):
+            kept.append((wish, images[index * ranking.candidates + trial], value))
+        say(f"  {len(kept)} wishes; best candidates {best.values.mean():.2f}, all {scores.mean():.2f}")
+    chosen = _without_poorest(kept, ranking.drop)
+    _write([(wish, image) for wish, image, _ in chosen], folder, common, seed)
+    return len(chosen)
+
+
+def score(
+    critics: Critics, wishes: Sequence[Wish], images: Sequence[torch.Tensor], ranking: Ranking
+) -> torch.Tensor:
+    """How well each candidate shows its wish, (N,); those of one wish come one after the other."""
+    device = critics.device
+    each = len(images) // len(wishes)
+    of = torch.arange(len(wishes), device=device).repeat_interleave(each)
+    judge = critics.judge
+    seen = look(judge, images, device)
+    features, *opinions = seen.split(
+        [judge.features.out_features, len(judge.styles), len(judge.genres)], dim=1
+    )
+    total = torch.zeros(len(images), device=device)
+    for logits, labels, names in (
+        (opinions[0], judge.styles, [wish.facts.style for wish in wishes]),
+        (opinions[1], judge.genres, [wish.facts.genre for wish in wishes]),
+    ):
+        asked = torch.tensor([labels.index(name) if name in labels else -1 for name in names], device=device)
+        sure = logits.log_softmax(1).gather(1, asked[of].clamp_min(0)[:, None])[:, 0]
+        total += torch.where(asked[of] >= 0, sure.clamp(max=ranking.sure_enough), 0.0)
+    total += ranking.seen_weight * _seen(critics.seer, wishes, images, ranking, of)
+    total += ranking.likeness_weight * _likeness(critics, wishes, images, of)
+    found = [_palette_found(wishes[index // each], image) for index, image in enumerate(images)]
+    total += ranking.palette_weight * torch.tensor(found, device=device)
+    near = nearest_distances(features, critics.known) < critics.too_near
+    return torch.where(near, total - 100, total)
+
+
+def _seen(
+    seer: Seer, wishes: Sequence[Wish], images: Sequence[torch.Tensor], ranking: Ranking, of: torch.Tensor
+) -> torch.Tensor:
+    """How plainly a seer sees the caption's words: the mean over those that it knows, 0 without any."""
+    index = {word: number for number, word in enumerate(seer.words)}
+    asked = torch.zeros(len(wishes), len(seer.words), device=of.device)
+    for row, wish in enumerate(wishes):
+        told = [index[word] for word in re.findall(r"[a-z'-]+", wish.caption) if word in index]
+        asked[row, told] = 1
+    asked = asked / asked.sum(1, keepdim=True).clamp_min(1)
+    surprise = seer.surprise(images).clamp(-ranking.seen_most, ranking.seen_most)
+    return (surprise * asked[of]).sum(1)
+
+
+@torch.no_grad()
+def _likeness(
+    critics: Critics, wishes: Sequence[Wish], images: Sequence[torch.Tensor], of: torch.Tensor
+) -> torch.Tensor:
+    """How likely a dual encoder finds a picture's own caption among all wishes', a log-probability."""
+    ids = tokenize(critics.tokenizer, [wish.caption for wish in wishes]).to(critics.device)
+    words = critics.encoder.encode_words(ids)
+    scale = critics.encoder.log_scale.exp()
+    logits = scale * look(critics.encoder, images, critics.device) @ words.T
+    own = logits.gather(1, of[:, None])[:, 0]
+    return (own - logits.logsumexp(1)).clamp_min(-8.0)
+
+
+def _palette_found(wish: Wish, image: torch.Tensor) -> float:
+    """The share of the caption's colours that the picture shows; 1 where it names none."""
+    asked = [colour for colour in wish.facts.palette if re.search(rf"\b{colour}\b", wish.caption)]
+    if not asked:
+        return 1.0
+    shown = palette_words(image)
+    return sum(colour in shown for colour in asked) / len(asked)
+
+
+def _without_poorest(
+    kept: list[tuple[Wish, torch.Tensor, float]], drop: float
+) -> list[tuple[Wish, torch.Tensor, float]]:
+    """Leave out the lowest scores of each style: wishes that no candidate met."""
+    by_style: dict[str, list[tuple[Wish, torch.Tensor, float]]] = defaultdict(list)
+    for one in kept:
+        by_style[one[0].facts.style].append(one)
+    chosen: list[tuple[Wish, torch.Tensor, float]] = []
+    for group in by_style.values():
+        group.sort(key=lambda one: one[2], reverse=True)
+        chosen += group[: max(1, round(len(group) * (1 - drop)))]
+    return chosen
+
+
+def _write(
+    chosen: Sequence[tuple[Wish, torch.Tensor]], folder: Path, common: frozenset[str], seed: int
+) -> None:
+    """Lay pictures out as a prepared pack does; captions name the colours that came out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    by_shape: dict[Format, list[tuple[Wish, torch.Tensor]]] = defaultdict(list)
+    for wish, image in chosen:
+        by_shape[wish.shape].append((wish, image))
+    for shape, ones in by_shape.items():
+        rows: list[Row] = []
+        for index, (wish, image) in enumerate(ones):
+            rng = random.Random(f"{seed} {shape.name} {index}")
+            facts = replace(wish.facts, palette=palette_words(image))
+            captions = [wish.caption]
+            captions += [compose_caption(facts, common, rng) for _ in range(CAPTIONS_PER_ROW - 1)]
+            rows.append(
+                Row(
+                    key=f"own-{seed}-{shape.name}-{index}",
+                    source="own",
+                    style=facts.style,
+                    genre=facts.genre,
+                    artist="",
+                    validation=False,
+                    weight=1 / len(chosen),
+                    captions=captions,
+                )
+            )
+        np.save(folder / f"pixels-{shape.name}.npy", torch.stack([image for _, image in ones]).numpy())
+        (folder / f"rows-{shape.name}.json").write_text(json.dumps([vars(row) for row in rows]))

@@ -1,0 +1,250 @@
+"""Says in words what a picture shows, where its title does not: a title is mostly a name.
+
+An ImageNet classifier, which knows photographs, answers about a painting much the same to all that show a
+ship. A small probe learns, from those pictures whose titles tell, which answers go with which words (Alain &
+Bengio, 2017), and then reads the others. The classifier is a tool of training; nothing of it is shipped.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from pipelines.training.arrangement import arrange
+from pipelines.training.captions import Facts, common_words, title_tags
+from pipelines.training.evaluation.network import map_by_size
+from pipelines.training.loop import set_learning_rate
+from pipelines.training.pack import Entry, choose_format, is_validation, picture_hash, read_shards
+from pipelines.training.pictures import to_pixels
+from pipelines.training.wordnet import WordNet
+
+SIDE_PX = 260
+"""Pictures are brought to a square of this side before the classifier looks at them."""
+
+SEER_FILE = "seer.safetensors"
+_ANSWER_NOISE = 0.1
+
+
+@dataclass(frozen=True)
+class SeerTraining:
+    """How the probe is trained, and how sure it must be of a word or a genre to say it.
+
+    A picture's words are said by a probe that was trained on the other `folds`.
+    """
+
+    width: int = 512
+    epochs: int = 8
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    folds: int = 5
+    least_pictures: int = 5
+    least_word: float = 0.12
+    least_genre: float = 0.5
+    most_words: int = 3
+
+
+class Probe(nn.Module):
+    """A classifier's answers (N, K) to the logits of words (N, V)."""
+
+    def __init__(self, answers: int, words: int, width: int) -> None:
+        """Build with random weights."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(answers))
+        self.register_buffer("deviation", torch.ones(answers))
+        self.register_buffer("prior", torch.zeros(words))
+        self.layers = nn.Sequential(
+            nn.Dropout(0.5), nn.Linear(answers, width), nn.GELU(), nn.Dropout(0.5), nn.Linear(width, words)
+        )
+
+    def forward(self, answers: torch.Tensor) -> torch.Tensor:
+        """The logits of each word's being said of a picture."""
+        answers = (answers - self.get_buffer("mean")) / self.get_buffer("deviation")
+        if self.training:
+            answers = answers + _ANSWER_NOISE * torch.randn_like(answers)
+        return self.layers(answers) + self.get_buffer("prior")
+
+
+@dataclass(frozen=True)
+class Seer:
+    """A classifier and the probe that turns its answers into words."""
+
+    classifier: Callable[[torch.Tensor], torch.Tensor]
+    probe: Probe
+    words: tuple[str, ...]
+    device: torch.device
+
+    def surprise(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        """How much likelier each word is of each picture than of any, in nats: (N, words).
+
+        Pictures are (height, width, 3) uint8.
+        """
+        answers = ask(self.classifier, images, self.device)
+        with torch.no_grad():
+            return self.probe(answers) - self.probe.get_buffer("prior")
+
+
+def load_classifier(path: Path, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A program that torch.export saved: pixels (B, 3, 260, 260) in [-1, 1] to answers (B, K)."""
+    program = torch.export.load(path).module()
+    nn.Module.to(program, device)
+    return program
+
+
+def load_seer(folder: Path, classifier: Path, device: torch.device) -> Seer:
+    """The seer whose probe `train_seer` left in `folder`."""
+    path = folder / SEER_FILE
+    with safe_open(path, "pt") as weights:
+        words = tuple(weights.metadata()["words"].split("|"))
+    state = load_file(path)
+    probe = Probe(len(state["mean"]), len(words), len(state["layers.1.weight"]))
+    probe.load_state_dict(state)
+    nn.Module.to(probe.eval(), device)
+    return Seer(load_classifier(classifier, device), probe, words, device)
+
+
+def ask(
+    classifier: Callable[[torch.Tensor], torch.Tensor],
+    images: Sequence[torch.Tensor],
+    device: torch.device,
+) -> torch.Tensor:
+    """The classifier's answers about images (height, width, 3) uint8 of any size: (N, K) on `device`."""
+
+    def answer(batch: torch.Tensor) -> torch.Tensor:
+        size = (SIDE_PX, SIDE_PX)
+        return classifier(functional.interpolate(to_pixels(batch), size, mode="bicubic", antialias=True))
+
+    return map_by_size(answer, images, device, batch_size=32)
+
+
+def train_seer(
+    data: Path,
+    output: Path,
+    classifier: Path,
+    wordnet: WordNet,
+    *,
+    training: SeerTraining,
+    say: Callable[[str], None],
+    limit: int | None = None,
+) -> Path:
+    """Train the probe into `output`, and write what it sees in paintings to `output/seen.tsv`.
+
+    A line is a picture's hash and its words, the surest first: words that its title lacks, and a genre only
+    where the pack tells none. Held-out pictures are neither learnt from nor described. Raises
+    FileNotFoundError where `data` holds no shard.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    entries = [entry for entry in read_shards(data, limit) if not is_validation(entry.key)]
+    facts = [Facts.from_json(entry.fields) for entry in entries]
+    common = common_words(one.title for one in facts)
+    told = [_told(one, common) for one in facts]
+    counts = Counter(word for words in told for word in words)
+    words = tuple(sorted(word for word, count in counts.items() if count >= training.least_pictures))
+    index = {word: number for number, word in enumerate(words)}
+    labels = torch.zeros(len(entries), len(words))
+    for row, row_words in enumerate(told):
+        labels[row, [index[word] for word in row_words if word in index]] = 1
+    say(f"looking at {len(entries)} pictures")
+    answers = ask(load_classifier(classifier, device), [_arranged(entry) for entry in entries], device).cpu()
+    torch.manual_seed(0)
+    known = torch.tensor([bool(row_words) for row_words in told])
+    folds = torch.arange(len(entries)) % training.folds
+    seen = torch.zeros(len(entries), len(words))
+    for fold in range(training.folds):
+        rows = torch.where(known & (folds != fold))[0]
+        probe = fit_probe(answers[rows], labels[rows], training)
+        with torch.no_grad():
+            seen[folds == fold] = probe(answers[folds == fold]).sigmoid()
+        say(f"fold {fold + 1} of {training.folds}")
+    probe = fit_probe(answers[known], labels[known], training)
+    output.mkdir(parents=True, exist_ok=True)
+    state = {name: value.contiguous() for name, value in probe.state_dict().items()}
+    save_file(state, output / SEER_FILE, {"words": "|".join(words)})
+    genres = {one.genre for one in facts if one.genre}
+    lines: list[str] = []
+    for entry, one, row_words, sure in zip(entries, facts, told, seen, strict=True):
+        if one.source in ("painting", "ukiyo-e"):
+            found = _say(sure, words, row_words, genres, one.genre, wordnet, training)
+            lines += [f"{picture_hash(entry.image)}\t{', '.join(found)}"] if found else []
+    path = output / "seen.tsv"
+    path.write_text("\n".join(sorted(lines)) + "\n")
+    return path
+
+
+def fit_probe(answers: torch.Tensor, labels: torch.Tensor, training: SeerTraining) -> Probe:
+    """Train a probe on answers (N, K) and labels (N, V), each 0 or 1."""
+    probe = Probe(answers.shape[1], labels.shape[1], training.width)
+    share = labels.mean(0).clamp(1e-5, 1 - 1e-5)
+    probe.get_buffer("mean").copy_(answers.mean(0))
+    probe.get_buffer("deviation").copy_(answers.std(0).clamp_min(1e-6))
+    probe.get_buffer("prior").copy_(share.log() - (1 - share).log())
+    optimizer = torch.optim.AdamW(
+        probe.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+    )
+    probe.train()
+    for epoch in range(training.epochs):
+        set_learning_rate(optimizer, training.learning_rate * min(1.0, 2 - 2 * epoch / training.epochs))
+        for rows in torch.randperm(len(answers)).split(training.batch_size):
+            logits = probe(answers[rows])
+            loss = functional.binary_cross_entropy_with_logits(logits, labels[rows], reduction="sum")
+            (loss / len(rows)).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    return probe.eval()
+
+
+def _told(facts: Facts, common: frozenset[str]) -> set[str]:
+    """The words that the pack itself tells of a picture."""
+    return {word for word in (*title_tags(facts.title, common), *facts.keywords, facts.genre) if word}
+
+
+def _say(
+    sure: torch.Tensor,
+    words: tuple[str, ...],
+    told: set[str],
+    genres: set[str],
+    genre: str,
+    wordnet: WordNet,
+    training: SeerTraining,
+) -> list[str]:
+    """The words that a picture deserves beside those that are told of it."""
+    found: list[str] = []
+    for number in sure.argsort(descending=True).tolist():
+        word, share = words[number], float(sure[number])
+        if share < training.least_word or len(found) == training.most_words:
+            break
+        if word in genres:
+            fits = not genre and share >= training.least_genre and not genres & set(found)
+        else:
+            fits = wordnet.is_seen(word)
+        if fits and word not in told:
+            found.append(word)
+    return found
+
+
+def _arranged(entry: Entry) -> torch.Tensor:
+    """A picture as training arranges it at its plainest, (height, width, 3) uint8."""
+    image = Image.open(io.BytesIO(entry.image))
+    image.load()
+    shape = choose_format(image.width, image.height)
+    arranged, _ = arrange(
+        image,
+        source=str(entry.fields["source"]),
+        width=shape.width,
+        height=shape.height,
+        rng=random.Random(entry.key),
+        still=True,
+    )
+    return torch.from_numpy(np.array(arranged, dtype=np.uint8))

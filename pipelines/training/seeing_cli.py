@@ -1,0 +1,101 @@
+"""`python app.py train see` and `rank`: what pictures show, and the best of what the model paints.
+
+torch is imported by the commands, not by this module, so that listing the commands stays quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipelines.training.options import CORES, Data, Limit, Output, WordNetFolder, Workers
+
+seeing_app = typer.Typer()
+
+Classifier = Annotated[
+    Path,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="An ImageNet classifier that torch.export saved: pixels (B, 3, 260, 260) in [-1, 1] to answers.",
+    ),
+]
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _refused(sentence: str) -> typer.Exit:
+    typer.echo(f"error: {sentence}", err=True)
+    return typer.Exit(2)
+
+
+@seeing_app.command()
+def see(
+    data: Data, output: Output, classifier: Classifier, wordnet: WordNetFolder, limit: Limit = None
+) -> None:
+    """Learn from titles to say what a picture shows, and say it of all paintings: a seer and seen.tsv."""
+    from pipelines.training.seeing import SeerTraining, train_seer
+    from pipelines.training.wordnet import WordNet
+
+    try:
+        path = train_seer(
+            data, output, classifier, WordNet.read(wordnet), training=SeerTraining(), say=_say, limit=limit
+        )
+    except FileNotFoundError as error:
+        raise _refused(str(error)) from error
+    typer.echo(f"{path}: {len(path.read_text().splitlines())} pictures")
+
+
+@seeing_app.command()
+def rank(
+    data: Data,
+    output: Output,
+    model: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The model folder that paints the candidates.")
+    ],
+    seer: Annotated[Path, typer.Option(exists=True, file_okay=False, help="The folder that `see` wrote to.")],
+    classifier: Classifier,
+    name: Annotated[str, typer.Option(help="Of the folder in --output/own that the best go to.")],
+    wishes: Annotated[int, typer.Option(min=1, help="How many pictures are wished for.")] = 6000,
+    candidates: Annotated[int, typer.Option(min=1, help="How many are painted of each.")] = 8,
+    seed: Annotated[int, typer.Option(help="Another one wishes for others.")] = 0,
+    guidance_scale: Annotated[float | None, typer.Option(min=0, help="The model's own by default.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of each candidate.")] = 16,
+    size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judges; toy is for tests.")] = "v1",
+    judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of each judge.")] = 3000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 512,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Let a model paint wishes several times and keep the best, to be trained on by `diffusion --own`."""
+    from pipelines.training.critics import rank_with_critics
+    from pipelines.training.evaluation.painting import Manner
+    from pipelines.training.ranking import Ranking
+
+    manner = Manner("DPM++ 2M", steps, 5.0 if guidance_scale is None else guidance_scale)
+    try:
+        count = rank_with_critics(
+            data,
+            output,
+            model,
+            seer,
+            classifier,
+            name=name,
+            wishes=wishes,
+            seed=seed,
+            manner=manner,
+            ranking=Ranking(candidates=candidates),
+            toy=size == "toy",
+            judge_steps=judge_steps,
+            batch_size=batch_size,
+            workers=workers,
+            limit=limit,
+            say=_say,
+        )
+    except FileNotFoundError as error:
+        raise _refused(str(error)) from error
+    typer.echo(f"{output / 'own' / name}: {count} pictures")

@@ -1,0 +1,189 @@
+"""Seeing and ranking: a probe by the piece, and both commands on a toy pack with a toy classifier."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from typer.testing import CliRunner
+
+from pipelines.training.captions import Facts, compose_caption
+from pipelines.training.cli import train_app
+from pipelines.training.evaluation.metrics import nearer_than_rivals
+from pipelines.training.pack import FORMATS, load_rows, picture_hash, prepare_pack, read_seen, read_shards
+from pipelines.training.pictures import PictureBank
+from pipelines.training.ranking import plan_wishes
+from pipelines.training.seeing import SIDE_PX, SeerTraining, fit_probe
+from tests.toy_pack import write_pack
+
+
+class Colours(nn.Module):
+    """A classifier whose answers are a picture's mean colours in nine places."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) to answers (B, 27)."""
+        return functional.adaptive_avg_pool2d(pixels, 3).flatten(1)
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pack(tmp_path_factory.mktemp("pack"))
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("classifier") / "colours.pt2"
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.export.export(
+        Colours().eval(), (torch.zeros(2, 3, SIDE_PX, SIDE_PX),), dynamic_shapes=(batch,)
+    )
+    torch.export.save(program, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def wordnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """WordNet's files with three words: harbours and men can be seen, a portrait is no thing."""
+    folder = tmp_path_factory.mktemp("dict")
+    data = [
+        "00000001 06 n 01 harbour 0 000 | a haven",
+        "00000002 18 n 01 man 0 000 | an adult",
+        "00000003 10 n 01 portrait 0 000 | a description",
+    ]
+    index = [
+        f"{name} n 1 0 1 0 0000000{number}" for number, name in enumerate(("harbour", "man", "portrait"), 1)
+    ]
+    for part, lines, entries in (("noun", data, index), ("verb", [], []), ("adj", [], [])):
+        (folder / f"data.{part}").write_text("\n".join(lines))
+        (folder / f"index.{part}").write_text("\n".join(entries))
+    return folder
+
+
+def test_a_probe_learns_which_answers_go_with_which_words() -> None:
+    torch.manual_seed(0)
+    answers = torch.randn(600, 5)
+    labels = torch.stack([answers[:, 0] > 0.5, answers[:, 3] < 0], dim=1).float()
+    probe = fit_probe(answers, labels, SeerTraining(width=32, epochs=40, batch_size=50))
+    fresh = torch.tensor([[2.0, 0, 0, 2, 0], [-2, 0, 0, -2, 0]])
+    surprise = probe(fresh) - probe.get_buffer("prior")
+    assert (surprise > 0).tolist() == [[True, False], [False, True]]
+
+
+def test_seen_words_are_told_beside_the_title_s() -> None:
+    facts = Facts("painting", "baroque", title="saskia", seen=("flowers", "portrait"))
+    captions = [compose_caption(facts, frozenset(), random.Random(seed)) for seed in range(100)]
+    assert any("flowers" in caption for caption in captions)
+    assert any("saskia" in caption for caption in captions)
+
+
+def test_shipped_list_of_seen_words_can_be_read() -> None:
+    seen = read_seen()
+    assert len(seen) > 4000
+    assert all(len(key) == 12 and 1 <= len(words) <= 3 for key, words in seen.items())
+    assert Counter(word for words in seen.values() for word in words)["river"] > 50
+
+
+def test_rivals_are_other_words() -> None:
+    own = torch.eye(4)[:, None].expand(4, 3, 4)
+    assert nearer_than_rivals(own + 0.1, own, seed=0).all()
+    assert not nearer_than_rivals(own, torch.zeros_like(own), seed=0).any(), "as near to every word"
+
+
+def test_wishes_ask_for_styles_in_their_shares_and_for_subjects_of_other_styles() -> None:
+    facts = [
+        Facts("painting", "baroque", title="a ship", genre="landscape", palette=("navy",)),
+        Facts("emoji-3d", "3d render", title="cat", genre="icon"),
+        Facts("pomology", "botanical watercolour", title="pear", genre="botanical illustration"),
+    ]
+    wishes = plan_wishes(facts, frozenset({"ship"}), ["tree", "cat"], 400, seed=3)
+    assert wishes == plan_wishes(facts, frozenset({"ship"}), ["tree", "cat"], 400, seed=3)
+    styles = Counter(wish.facts.style for wish in wishes)
+    assert styles["baroque"] > styles["botanical watercolour"] > 20
+    assert {wish.shape for wish in wishes} == set(FORMATS)
+    assert any(wish.facts.title == "cat" and wish.facts.style == "baroque" for wish in wishes)
+    assert not any(wish.facts.genre == "landscape" and wish.facts.style == "3d render" for wish in wishes)
+    assert all(wish.caption for wish in wishes)
+
+
+def test_own_pictures_are_drawn_in_their_share_beside_the_pack(pack: Path, tmp_path: Path) -> None:
+    prepare_pack(pack, tmp_path / "pack")
+    shape = FORMATS[-1]
+    own = tmp_path / "own" / "a"
+    own.mkdir(parents=True)
+    np.save(own / f"pixels-{shape.name}.npy", np.zeros((2, shape.height, shape.width, 3), np.uint8))
+    row = vars(load_rows(tmp_path / "pack")[shape][0]) | {"key": "own", "validation": False, "weight": 0.5}
+    (own / f"rows-{shape.name}.json").write_text(json.dumps([row, row]))
+    bank = PictureBank(tmp_path / "pack", torch.device("cpu"), 0, own=(own,), own_share=0.25)
+    plain = PictureBank(tmp_path / "pack", torch.device("cpu"), 0)
+    total = sum(float(weights.sum()) for weights in bank.weights.values())
+    mine = float(bank.weights[shape][-2:].sum())
+    assert mine / total == pytest.approx(0.25)
+    assert len(bank.pixels[shape]) == len(plain.pixels[shape]) + 2 == len(bank.rows[shape])
+    assert bank.validation == plain.validation
+
+
+def test_toy_model_sees_ranks_and_trains_on_its_own(
+    pack: Path, classifier: Path, wordnet: Path, tmp_path: Path
+) -> None:
+    runner = CliRunner()
+    data, run = ["--data", str(pack)], tmp_path / "run"
+    looked = runner.invoke(
+        train_app,
+        ["see", *data, "--output", str(tmp_path / "seer"), "--classifier", str(classifier),
+         "--wordnet", str(wordnet)],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert looked.exit_code == 0, looked.output
+    seen = read_seen(tmp_path / "seer" / "seen.tsv")
+    entries = {picture_hash(entry.image): entry for entry in read_shards(pack)}
+    assert seen
+    for key, words in seen.items():
+        assert entries[key].fields["source"] == "painting"
+        assert not set(words) - {"harbour", "man"}
+        assert not any(word in str(entries[key].fields["title"]).split() for word in words)
+
+    toy = ["--size", "toy", "--workers", "1"]
+    trained = runner.invoke(
+        train_app, ["all", *data, "--output", str(run), "--max-steps", "1", *toy], catch_exceptions=False
+    )
+    assert trained.exit_code == 0, trained.output
+    ranked = runner.invoke(
+        train_app,
+        ["rank", *data, "--output", str(run), "--model", str(run / "model"), "--seer", str(tmp_path / "seer"),
+         "--classifier", str(classifier), "--name", "first", "--wishes", "6", "--candidates", "2",
+         "--steps", "1", "--judge-steps", "1", "--batch-size", "6", *toy],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert ranked.exit_code == 0, ranked.output
+    rows = [row for rows in load_rows(run / "own" / "first").values() for row in rows]
+    assert 1 <= len(rows) <= 6
+    assert all(row.source == "own" and len(row.captions) == 10 for row in rows)
+    assert sum(row.weight for row in rows) == pytest.approx(1)
+
+    further = ["--initial", str(run / "model"), "--own", str(run / "own"), "--max-steps", "1", *toy]
+    result = runner.invoke(
+        train_app,
+        ["diffusion", *data, "--output", str(tmp_path / "further"), *further],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0, result.output
+    anchored = ["autoencoder", *data, "--output", str(tmp_path / "sharper"), "--anchored", "--max-steps", "2"]
+    refused = runner.invoke(train_app, [*anchored, *toy])
+    assert refused.exit_code == 2
+    assert "--initial" in refused.output
+    result = runner.invoke(
+        train_app, [*anchored, "--initial", str(run / "model"), *toy], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    before, after = (
+        json.loads((folder / "vae" / "config.json").read_text())["scaling_factor"]
+        for folder in (run, tmp_path / "sharper")
+    )
+    assert after == pytest.approx(before)
