@@ -262,7 +262,7 @@ def test_whole_evaluation_writes_finite_figures_and_keeps_its_judges(
     output = tmp_path / "run"
     arguments = ["evaluate", "--data", str(pack), "--output", str(output), "--model", str(model),
                  "--size", "toy", "--pictures", "12", "--prompts", "4", "--subject-seeds", "1",
-                 "--pair-seeds", "2", "--diversity-seeds", "2", "--mixed-prompts", "2",
+                 "--pair-seeds", "2", "--diversity-seeds", "2", "--mixed-prompts", "2", "--mixed-seeds", "2",
                  "--judge-steps", "3", "--steps", "2",
                  "--batch-size", "6", "--workers", "1", "--prompts-file", str(prompts)]  # fmt: skip
     runner = CliRunner()

@@ -54,6 +54,7 @@ def evaluate(
     pair_seeds: Annotated[int, typer.Option(min=1, help="Pictures of each word of a pair.")] = 10,
     diversity_seeds: Annotated[int, typer.Option(min=2, help="Pictures of one prompt.")] = 8,
     mixed_prompts: Annotated[int, typer.Option(min=1, help="Painted in mixes of two styles.")] = 100,
+    mixed_seeds: Annotated[int, typer.Option(min=1, help="Pictures of each mix.")] = 3,
     judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of each judge.")] = 3000,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 64,
     sampler: Annotated[str | None, typer.Option(help="The model's own by default.")] = None,
@@ -100,6 +101,7 @@ def evaluate(
         pair_seeds,
         diversity_seeds,
         mixed_prompts,
+        mixed_seeds,
         judge_steps,
         batch_size,
     )

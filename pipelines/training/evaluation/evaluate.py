@@ -14,7 +14,6 @@ from torch import nn
 
 from pipelines.models.find import ModelFolder
 from pipelines.models.load import load_model
-from pipelines.styles import Mix
 from pipelines.training.autoencoder import measure_autoencoder
 from pipelines.training.evaluation.dual_encoder import SubjectRanks, load_or_train_dual_encoder
 from pipelines.training.evaluation.judge import (
@@ -26,7 +25,6 @@ from pipelines.training.evaluation.judge import (
     expected_agreement,
     judge_pictures,
     load_or_train_judge,
-    style_probabilities,
 )
 from pipelines.training.evaluation.metrics import (
     frechet_distance,
@@ -36,17 +34,7 @@ from pipelines.training.evaluation.metrics import (
     precision_recall,
     quantiles,
 )
-from pipelines.training.evaluation.mixing import (
-    WAYS,
-    WEIGHTS,
-    Pair,
-    halves_of,
-    mix_of,
-    paint_recipes,
-    plan_pairs_of_styles,
-    recipe_of,
-    spearman,
-)
+from pipelines.training.evaluation.mixing import measure_mixing
 from pipelines.training.evaluation.network import held_out, thumbnails
 from pipelines.training.evaluation.painting import Manner, Painter
 from pipelines.training.evaluation.palette import labels_agree, palette_words
@@ -80,6 +68,7 @@ class Counts:
     pair_seeds: int = 10
     diversity_seeds: int = 8
     mixed_prompts: int = 100
+    mixed_seeds: int = 3
     judge_steps: int = 3000
     batch_size: int = 64
 
@@ -324,35 +313,19 @@ class Evaluation:
 
     def measure_mixing(self) -> Figures:
         """Does a style's probability rise with its weight, in each way of mixing; is it in its region?"""
-        model, known = load_model(self.folder), self.judge.styles
-        styles = [style for style in self.prompts.agreement.styles if style in known]
-        scenes = [scene.text for scene in self.prompts.agreement.scenes]
-        pairs = plan_pairs_of_styles(scenes, styles if len(styles) > 1 else known, self.counts.mixed_prompts)
-
-        def seen(mixes: Sequence[tuple[Pair, Mix]]) -> list[torch.Tensor]:
-            recipes = [recipe_of(model, self.manner, pair, mix) for pair, mix in mixes]
-            return paint_recipes(model, recipes, at_once=self.counts.batch_size, say=self.say)
-
-        figures: Figures = {"prompts": len(pairs)}
-        for way in WAYS:
-            self.say(f"mixing by {way}")
-            images = seen([(pair, mix_of(pair, way, weight)) for pair in pairs for weight in WEIGHTS])
-            judged = style_probabilities(self.judge, images, self.device).split(len(WEIGHTS))
-            rows = [found[:, known.index(pair.one)] for found, pair in zip(judged, pairs, strict=True)]
-            figures[f"{way}, Spearman, mean over prompts"] = _mean([spearman(row.tolist()) for row in rows])
-            figures[f"{way}, Spearman of the mean"] = spearman(torch.stack(rows).mean(0).tolist())
-        self.say("mixing by region")
-        images = seen([(pair, halves_of(pair)) for pair in pairs])
-        middle = images[0].shape[1] // 2
-        halves = [half for image in images for half in image.split([middle, image.shape[1] - middle], 1)]
-        judged = style_probabilities(self.judge, halves, self.device)
-        wanted = [names for pair in pairs for names in ((pair.one, pair.other), (pair.other, pair.one))]
-        hits = [
-            bool(row[known.index(own)] > row[known.index(rival)])
-            for row, (own, rival) in zip(judged, wanted, strict=True)
-        ]
-        figures["region, right style in the right half"] = _share(hits)
-        return figures
+        agreement = self.prompts.agreement
+        return measure_mixing(
+            load_model(self.folder),
+            self.judge,
+            self.manner,
+            scenes=[scene.text for scene in agreement.scenes],
+            styles=[style for style in agreement.styles if style in self.judge.styles],
+            prompts=self.counts.mixed_prompts,
+            seeds=self.counts.mixed_seeds,
+            at_once=self.counts.batch_size,
+            device=self.device,
+            say=self.say,
+        )
 
     def _judge(self, images: Sequence[torch.Tensor]) -> Opinion:
         return judge_pictures(self.judge, images, self.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from pipelines.palette import make_mix
 from pipelines.prompt_to_image import prompt_to_image
 from pipelines.recipe import Recipe, make_recipe
 from pipelines.styles import METHODS, REGION_SIDE, Mix
+from pipelines.training.evaluation.judge import Judge, style_probabilities
 from pipelines.training.evaluation.painting import Manner
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -100,6 +101,58 @@ def paint_recipes(
     return [images[index] for index in range(len(recipes))]
 
 
+def measure_mixing(
+    model: StableDiffusion,
+    judge: Judge,
+    manner: Manner,
+    *,
+    scenes: Sequence[str],
+    styles: Sequence[str],
+    prompts: int,
+    seeds: int,
+    at_once: int,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> dict[str, float]:
+    """Rank correlation of a style's probability with its weight, by way of mixing, and its share of regions.
+
+    Of each prompt the probabilities from several seeds are averaged first, since one picture's is mostly the
+    judge's noise; the correlation of single pictures stands beside. Regions are judged in the first seed.
+    """
+    known = judge.styles
+    pairs = plan_pairs_of_styles(scenes, styles if len(styles) > 1 else known, prompts)
+    again = [replace(pair, seed=pair.seed + 1000 * number) for pair in pairs for number in range(seeds)]
+
+    def paint(mixes: Sequence[tuple[Pair, Mix]]) -> list[Tensor]:
+        recipes = [recipe_of(model, manner, pair, mix) for pair, mix in mixes]
+        return paint_recipes(model, recipes, at_once=at_once, say=say)
+
+    figures: dict[str, float] = {"prompts": len(pairs), "seeds": seeds}
+    for way in WAYS:
+        say(f"mixing by {way}")
+        images = paint([(pair, mix_of(pair, way, weight)) for pair in again for weight in WEIGHTS])
+        judged = style_probabilities(judge, images, device).split(len(WEIGHTS))
+        single = torch.stack(
+            [found[:, known.index(pair.one)] for found, pair in zip(judged, again, strict=True)]
+        )
+        averaged = single.unflatten(0, (len(pairs), seeds)).mean(1)
+        figures[f"{way}, Spearman, mean over prompts"] = _mean([spearman(row) for row in averaged.tolist()])
+        figures[f"{way}, Spearman of single pictures"] = _mean([spearman(row) for row in single.tolist()])
+        figures[f"{way}, Spearman of the mean"] = spearman(averaged.mean(0).tolist())
+    say("mixing by region")
+    images = paint([(pair, halves_of(pair)) for pair in pairs])
+    middle = images[0].shape[1] // 2
+    halves = [half for image in images for half in image.split([middle, image.shape[1] - middle], 1)]
+    judged = style_probabilities(judge, halves, device)
+    wanted = [names for pair in pairs for names in ((pair.one, pair.other), (pair.other, pair.one))]
+    hits = [
+        bool(row[known.index(own)] > row[known.index(rival)])
+        for row, (own, rival) in zip(judged, wanted, strict=True)
+    ]
+    figures["region, right style in the right half"] = sum(hits) / len(hits)
+    return figures
+
+
 def spearman(values: Sequence[float]) -> float:
     """Rank correlation of values with their order (Spearman 1904); equal values share a rank, 0 if all do."""
     found = torch.tensor(values, dtype=torch.float64)
@@ -108,6 +161,10 @@ def spearman(values: Sequence[float]) -> float:
     ranks, places = ranks - ranks.mean(), places - places.mean()
     scale = (ranks.square().sum() * places.square().sum()).sqrt()
     return float((ranks * places).sum() / scale) if scale > 0 else 0.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _style(name: str, **fields: object) -> dict[str, object]:
