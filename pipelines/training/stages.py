@@ -24,6 +24,7 @@ from pipelines.training.clock import Budget
 from pipelines.training.compiling import CompileFor
 from pipelines.training.diffusion import DiffusionTraining, NoisePrediction, train_diffusion
 from pipelines.training.distillation import DistillationTraining, distill
+from pipelines.training.distributed import see_one_gpu
 from pipelines.training.export import assemble_pipeline, export_model
 from pipelines.training.latent_bank import load_frozen_autoencoder
 from pipelines.training.pack import load_rows, prepare_pack
@@ -91,6 +92,7 @@ class Run:
         Raises FileNotFoundError where `data` holds no shard.
         """
         started_s = time.monotonic()
+        see_one_gpu()
         accelerator = Accelerator()
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True  # a handful of shapes, each used thousands of times

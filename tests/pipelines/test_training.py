@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import re
 from collections import Counter
@@ -27,6 +28,7 @@ from pipelines.training.cli import train_app
 from pipelines.training.clock import Budget, learning_rate_scale
 from pipelines.training.diffusion import draw_timesteps, min_snr_weight, v_prediction_target
 from pipelines.training.distillation import LORA_FILE
+from pipelines.training.distributed import see_one_gpu
 from pipelines.training.pack import (
     FORMATS,
     STYLE_SHARES,
@@ -179,6 +181,22 @@ def test_quality_of_a_picture_with_itself() -> None:
     assert psnr(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.2)).item() == pytest.approx(
         20.0, abs=0.01
     )
+
+
+@pytest.mark.parametrize(("given", "rank", "left"), [(None, "2", "2"), ("4,6", "1", "6"), ("4,6", "0", "4")])
+def test_each_process_of_a_launch_sees_one_gpu(
+    given: str | None, rank: str, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    see_one_gpu()
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ, "started alone: all of them"
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    see_one_gpu()
+    assert os.environ.pop("CUDA_VISIBLE_DEVICES") == left
+    assert os.environ["LOCAL_RANK"] == "0"
 
 
 def test_toy_training_resumes_exports_and_paints(pack: Path, tmp_path: Path) -> None:
