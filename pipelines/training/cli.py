@@ -269,6 +269,27 @@ def everything(
 
 
 @train_app.command()
+def average(
+    model: Annotated[Path, typer.Option(exists=True, file_okay=False, help="The model that was trained on.")],
+    earlier: Annotated[Path, typer.Option(exists=True, file_okay=False, help="What it was before that.")],
+    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of --model, the rest is --earlier's.")] = 0.5,
+    autoencoder_share: Annotated[
+        float, typer.Option(min=0, max=1, help="The same for the autoencoder, whose latents must be alike.")
+    ] = 1.0,
+) -> None:
+    """Average a model's U-Net, companion and autoencoder with those it had before."""
+    from pipelines.training.soup import average_models
+
+    try:
+        average_models(model, earlier, output, share=share, autoencoder_share=autoencoder_share)
+    except (FileNotFoundError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(str(output))
+
+
+@train_app.command()
 def export(
     output: Output,
     model: Annotated[Path, typer.Option(help="The folder to write, such as assets/models/atelier-v1.")],

@@ -1,12 +1,24 @@
-"""The companion's distillation by the piece, and networks compiled for training."""
+"""The companion's distillation by the piece, models averaged, and networks compiled for training."""
 
 from __future__ import annotations
 
-import torch
+from pathlib import Path
 
-from pipelines.training.architecture import TOY, build_scheduler, build_unet
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipelines.training.architecture import TOY, build_autoencoder, build_scheduler, build_unet
 from pipelines.training.compiling import compile_unet
-from pipelines.training.distillation import ConsistencyLoss, DistillationTraining, LowRank
+from pipelines.training.distillation import (
+    LORA_FILE,
+    ConsistencyLoss,
+    DistillationTraining,
+    LowRank,
+    add_low_rank,
+    save_low_rank,
+)
+from pipelines.training.soup import average_low_rank, average_models
 
 
 def test_consistency_loss_is_zero_for_a_student_that_has_arrived() -> None:
@@ -71,3 +83,42 @@ def test_an_update_is_kept_at_a_smaller_rank_as_well_as_can_be() -> None:
     left = (up.flatten(1).float() @ down.flatten(1).float() - whole).norm()
     # Eckart and Young: nothing of rank 2 comes nearer.
     torch.testing.assert_close(left, torch.linalg.svdvals(whole)[2:].norm(), rtol=0.02, atol=0)
+
+
+def _write(folder: Path, seed: int) -> Path:
+    """A toy autoencoder and a U-Net with a companion of rank 2, all random."""
+    torch.manual_seed(seed)
+    build_autoencoder(TOY).save_pretrained(str(folder / "vae"))
+    unet = build_unet(TOY)
+    unet.save_pretrained(str(folder / "unet"))
+    updates = add_low_rank(unet, 2)
+    for update in updates.values():
+        assert isinstance(update, LowRank)
+        torch.nn.init.normal_(update.up)
+    save_low_rank(updates, folder / LORA_FILE, 2)
+    return folder
+
+
+def test_two_models_are_averaged(tmp_path: Path) -> None:
+    one, other, both = _write(tmp_path / "one", 0), _write(tmp_path / "other", 1), tmp_path / "both"
+    average_models(one, other, both, share=0.25, autoencoder_share=0.5)
+    for part, share in (("unet", 0.25), ("vae", 0.5)):
+        file = Path(part) / "diffusion_pytorch_model.safetensors"
+        first, second, mean = (load_file(folder / file) for folder in (one, other, both))
+        for name, weight in mean.items():
+            torch.testing.assert_close(weight, share * first[name] + (1 - share) * second[name])
+
+    updates = [load_file(folder / LORA_FILE) for folder in (one, other)]
+    kept = load_file(both / LORA_FILE)
+    assert {name: one.shape for name, one in kept.items()} == {n: one.shape for n, one in updates[0].items()}
+    same = average_low_rank(updates[0], updates[0], 0.25)
+    for name in kept:
+        if name.endswith("lora_A.weight"):
+            other_name = name.replace("lora_A", "lora_B")
+            told = updates[0][other_name].float().flatten(1) @ updates[0][name].float().flatten(1)
+            found = same[other_name].float().flatten(1) @ same[name].float().flatten(1)
+            torch.testing.assert_close(found, told, rtol=0.02, atol=0.02)
+
+    (tmp_path / "none").mkdir()
+    with pytest.raises(FileNotFoundError):
+        average_models(one, tmp_path / "none", both, share=0.5)
