@@ -11,9 +11,8 @@ reconstruction's own gradient (the balancer of Défossez et al., 2022).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -56,14 +55,16 @@ class AutoencoderTraining:
     checkpoint_minutes: float = 3.0
 
 
-ANCHORED: dict[str, Any] = {
-    "anchor_weight": 1.0,
-    "coarse_share": 0.0,
-    "structure_weight": 0.4,
-    "adversary_share": 0.04,
-    "learning_rate": 3e-4,
-}
-"""What differs where a finished autoencoder is sharpened and its latents must stay where they are."""
+def keep_latents(training: AutoencoderTraining) -> AutoencoderTraining:
+    """How a finished autoencoder is sharpened while its latents stay where they are."""
+    return replace(
+        training,
+        anchor_weight=1.0,
+        coarse_share=0.0,
+        structure_weight=0.4,
+        adversary_share=0.04,
+        learning_rate=3e-4,
+    )
 
 
 class Reconstruction(nn.Module):

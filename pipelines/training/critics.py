@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from pipelines.models.find import find_model
+from pipelines.models.find import ModelFolder
 from pipelines.training.captions import common_words
 from pipelines.training.evaluation.dual_encoder import load_or_train_dual_encoder
 from pipelines.training.evaluation.judge import TOY_NETWORK, NetworkSize, load_or_train_judge
 from pipelines.training.evaluation.metrics import nearest_distances
-from pipelines.training.evaluation.network import held_out, look
+from pipelines.training.evaluation.network import held_out, learnt_from, look
 from pipelines.training.evaluation.painting import Manner, Painter
 from pipelines.training.pack import is_validation, prepare_pack, read_shards
 from pipelines.training.pictures import PictureBank
@@ -27,7 +27,7 @@ _SEED = 100
 def rank_with_critics(
     data: Path,
     output: Path,
-    model: Path,
+    model: ModelFolder,
     seer: Path,
     classifier: Path,
     *,
@@ -56,7 +56,7 @@ def rank_with_critics(
     facts = [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
     common = common_words(one.title for one in facts)
     return rank(
-        Painter(find_model(str(model)), device, batch_size),
+        Painter(model, device, batch_size),
         manner,
         critics,
         plan_wishes(facts, common, critics.seer.words, wishes, seed),
@@ -88,13 +88,7 @@ def gather_critics(
     torch.manual_seed(_SEED + 1)
     encoder, tokenizer = load_or_train_dual_encoder(bank, folder, size=network, steps=judge_steps, say=say)
     width = judge.features.out_features
-    training = [
-        bank.pixels[shape][index]
-        for shape, rows in bank.rows.items()
-        for index, row in enumerate(rows)
-        if not row.validation
-    ]
-    known = look(judge, training, device)[:, :width]
+    known = look(judge, learnt_from(bank), device)[:, :width]
     _, real = held_out(bank)
     distances = nearest_distances(look(judge, real, device)[:, :width], known)
     return Critics(

@@ -14,7 +14,7 @@ import math
 import random
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -260,9 +260,14 @@ def prepare_pack(data: Path, output: Path, *, workers: int = 1, limit: int | Non
             )
     for shape, shape_rows in rows.items():
         pixels[shape].flush()
-        (output / f"rows-{shape.name}.json").write_text(json.dumps([vars(row) for row in shape_rows]))
+        save_rows(output, shape, shape_rows)
     told = {"layout": _LAYOUT, "pictures": len(entries), "rows": {s.name: counts[s] for s in pixels}}
     done.write_text(json.dumps(told))
+
+
+def save_rows(prepared: Path, shape: Format, rows: Sequence[Row]) -> None:
+    """Write one format's rows as `load_rows` reads them."""
+    (prepared / f"rows-{shape.name}.json").write_text(json.dumps([vars(row) for row in rows]))
 
 
 def load_rows(prepared: Path) -> dict[Format, list[Row]]:

@@ -8,7 +8,7 @@ that none of the evaluation's judges is. A candidate too like a training picture
 
 from __future__ import annotations
 
-import json
+import math
 import random
 import re
 from collections import defaultdict
@@ -29,7 +29,7 @@ from pipelines.training.evaluation.painting import Manner, Painter
 from pipelines.training.evaluation.palette import palette_words
 from pipelines.training.evaluation.prompts import Wanted
 from pipelines.training.latent_bank import tokenize
-from pipelines.training.pack import CAPTIONS_PER_ROW, FORMATS, STYLE_SHARES, Format, Row
+from pipelines.training.pack import CAPTIONS_PER_ROW, FORMATS, STYLE_SHARES, Format, Row, save_rows
 from pipelines.training.seeing import Seer
 
 _RENDERED, _SHEETS = "3d render", "botanical watercolour"
@@ -127,13 +127,13 @@ def rank(
     `folder` is laid out as a prepared pack is. `seed` tells several calls' noise apart.
     """
     kept: list[tuple[Wish, torch.Tensor, float]] = []
-    rounds = range(0, len(wishes), ranking.wishes_at_once)
-    for start in rounds:
+    rng = random.Random(seed)
+    for start in range(0, len(wishes), ranking.wishes_at_once):
         part = wishes[start : start + ranking.wishes_at_once]
         wanted = [
-            Wanted(wish.caption, hash((seed, start + index, trial)) & 0x7FFFFFFF, wish.shape)
-            for index, wish in enumerate(part)
-            for trial in range(ranking.candidates)
+            Wanted(wish.caption, rng.getrandbits(31), wish.shape)
+            for wish in part
+            for _ in range(ranking.candidates)
         ]
         images = painter.paint(wanted, manner, lambda _: None)
         scores = score(critics, part, images, ranking).unflatten(0, (len(part), ranking.candidates))
@@ -142,8 +142,8 @@ def rank(
             zip(part, best.indices.tolist(), best.values.tolist(), strict=True)
         ):
             kept.append((wish, images[index * ranking.candidates + trial], value))
-        say(f"  {len(kept)} wishes; best candidates {best.values.mean():.2f}, all {scores.mean():.2f}")
-    chosen = _without_poorest(kept, ranking.drop)
+        say(f"  {len(kept)} of {len(wishes)} wishes painted")
+    chosen = without_poorest(kept, ranking.drop)
     _write([(wish, image) for wish, image, _ in chosen], folder, common, seed)
     return len(chosen)
 
@@ -151,7 +151,10 @@ def rank(
 def score(
     critics: Critics, wishes: Sequence[Wish], images: Sequence[torch.Tensor], ranking: Ranking
 ) -> torch.Tensor:
-    """How well each candidate shows its wish, (N,); those of one wish come one after the other."""
+    """How well each candidate shows its wish, (N,); those of one wish come one after the other.
+
+    Minus infinity is the score of a candidate too like a training picture.
+    """
     device = critics.device
     each = len(images) // len(wishes)
     of = torch.arange(len(wishes), device=device).repeat_interleave(each)
@@ -173,7 +176,7 @@ def score(
     found = [_palette_found(wishes[index // each], image) for index, image in enumerate(images)]
     total += ranking.palette_weight * torch.tensor(found, device=device)
     near = nearest_distances(features, critics.known) < critics.too_near
-    return torch.where(near, total - 100, total)
+    return total.masked_fill(near, -math.inf)
 
 
 def _seen(
@@ -212,17 +215,17 @@ def _palette_found(wish: Wish, image: torch.Tensor) -> float:
     return sum(colour in shown for colour in asked) / len(asked)
 
 
-def _without_poorest(
+def without_poorest(
     kept: list[tuple[Wish, torch.Tensor, float]], drop: float
 ) -> list[tuple[Wish, torch.Tensor, float]]:
-    """Leave out the lowest scores of each style: wishes that no candidate met."""
+    """Leave out the lowest scores of each style, a share of `drop`, and whatever was refused altogether."""
     by_style: dict[str, list[tuple[Wish, torch.Tensor, float]]] = defaultdict(list)
     for one in kept:
         by_style[one[0].facts.style].append(one)
     chosen: list[tuple[Wish, torch.Tensor, float]] = []
     for group in by_style.values():
         group.sort(key=lambda one: one[2], reverse=True)
-        chosen += group[: max(1, round(len(group) * (1 - drop)))]
+        chosen += [one for one in group[: math.ceil(len(group) * (1 - drop))] if one[2] > -math.inf]
     return chosen
 
 
@@ -254,4 +257,4 @@ def _write(
                 )
             )
         np.save(folder / f"pixels-{shape.name}.npy", torch.stack([image for _, image in ones]).numpy())
-        (folder / f"rows-{shape.name}.json").write_text(json.dumps([vars(row) for row in rows]))
+        save_rows(folder, shape, rows)

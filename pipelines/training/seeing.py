@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -145,7 +146,7 @@ def train_seer(
     where the pack tells none. Held-out pictures are neither learnt from nor described. Raises
     FileNotFoundError where `data` holds no shard.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(PartialState().device or "cpu")
     entries = [entry for entry in read_shards(data, limit) if not is_validation(entry.key)]
     facts = [Facts.from_json(entry.fields) for entry in entries]
     common = common_words(one.title for one in facts)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipelines.training.options import CORES, Data, Limit, Output, WordNetFolder, Workers
+from pipelines.training.refusing import check_data, find_or_refuse, refused
 
 seeing_app = typer.Typer()
 
@@ -28,11 +29,6 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _refused(sentence: str) -> typer.Exit:
-    typer.echo(f"error: {sentence}", err=True)
-    return typer.Exit(2)
-
-
 @seeing_app.command()
 def see(
     data: Data, output: Output, classifier: Classifier, wordnet: WordNetFolder, limit: Limit = None
@@ -41,12 +37,12 @@ def see(
     from pipelines.training.seeing import SeerTraining, train_seer
     from pipelines.training.wordnet import WordNet
 
+    check_data(data)
     try:
-        path = train_seer(
-            data, output, classifier, WordNet.read(wordnet), training=SeerTraining(), say=_say, limit=limit
-        )
+        net = WordNet.read(wordnet)
     except FileNotFoundError as error:
-        raise _refused(str(error)) from error
+        raise refused(str(error)) from error
+    path = train_seer(data, output, classifier, net, training=SeerTraining(), say=_say, limit=limit)
     typer.echo(f"{path}: {len(path.read_text().splitlines())} pictures")
 
 
@@ -76,26 +72,26 @@ def rank(
     from pipelines.training.evaluation.painting import Manner
     from pipelines.training.ranking import Ranking
 
-    manner = Manner("DPM++ 2M", steps, 5.0 if guidance_scale is None else guidance_scale)
-    try:
-        count = rank_with_critics(
-            data,
-            output,
-            model,
-            seer,
-            classifier,
-            name=name,
-            wishes=wishes,
-            seed=seed,
-            manner=manner,
-            ranking=Ranking(candidates=candidates),
-            toy=size == "toy",
-            judge_steps=judge_steps,
-            batch_size=batch_size,
-            workers=workers,
-            limit=limit,
-            say=_say,
-        )
-    except FileNotFoundError as error:
-        raise _refused(str(error)) from error
+    folder = find_or_refuse(str(model))
+    check_data(data)
+    defaults = folder.defaults
+    guidance = defaults.guidance_scale if guidance_scale is None else guidance_scale
+    count = rank_with_critics(
+        data,
+        output,
+        folder,
+        seer,
+        classifier,
+        name=name,
+        wishes=wishes,
+        seed=seed,
+        manner=Manner(defaults.sampler, steps, guidance),
+        ranking=Ranking(candidates=candidates),
+        toy=size == "toy",
+        judge_steps=judge_steps,
+        batch_size=batch_size,
+        workers=workers,
+        limit=limit,
+        say=_say,
+    )
     typer.echo(f"{output / 'own' / name}: {count} pictures")

@@ -19,7 +19,7 @@ from pipelines.training.architecture import (
     build_unet,
     load_tokenizer,
 )
-from pipelines.training.autoencoder import ANCHORED, AutoencoderTraining, train_autoencoder
+from pipelines.training.autoencoder import AutoencoderTraining, keep_latents, train_autoencoder
 from pipelines.training.clock import Budget
 from pipelines.training.compiling import CompileFor
 from pipelines.training.diffusion import DiffusionTraining, NoisePrediction, train_diffusion
@@ -144,7 +144,7 @@ class Run:
         """
         training = self.autoencoder_training
         if anchored:
-            training = replace(training, **ANCHORED)
+            training = keep_latents(training)
         train_autoencoder(
             self.accelerator,
             PictureBank(self.prepared, self.accelerator.device, seed=self._seed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -19,7 +20,7 @@ from pipelines.training.cli import train_app
 from pipelines.training.evaluation.metrics import nearer_than_rivals
 from pipelines.training.pack import FORMATS, load_rows, picture_hash, prepare_pack, read_seen, read_shards
 from pipelines.training.pictures import PictureBank
-from pipelines.training.ranking import plan_wishes
+from pipelines.training.ranking import Wish, plan_wishes, without_poorest
 from pipelines.training.seeing import SIDE_PX, SeerTraining, fit_probe
 from tests.toy_pack import write_pack
 
@@ -110,6 +111,18 @@ def test_wishes_ask_for_styles_in_their_shares_and_for_subjects_of_other_styles(
     assert any(wish.facts.title == "cat" and wish.facts.style == "baroque" for wish in wishes)
     assert not any(wish.facts.genre == "landscape" and wish.facts.style == "3d render" for wish in wishes)
     assert all(wish.caption for wish in wishes)
+
+
+def test_the_poorest_of_each_style_and_every_copy_are_left_out() -> None:
+    picture = torch.zeros(1, 1, 3, dtype=torch.uint8)
+
+    def scored(style: str, scores: list[float]) -> list[tuple[Wish, torch.Tensor, float]]:
+        return [(Wish(Facts("painting", style), style, FORMATS[0]), picture, score) for score in scores]
+
+    ranked = scored("baroque", [1.0, -5.0, 3.0, 2.0]) + scored("ukiyo-e", [-9.0, -8.0])
+    kept = [score for _, _, score in without_poorest(ranked, 0.25)]
+    assert kept == [3.0, 2.0, 1.0, -8.0, -9.0]
+    assert without_poorest(scored("baroque", [-math.inf]), 0.0) == [], "too like a training picture"
 
 
 def test_own_pictures_are_drawn_in_their_share_beside_the_pack(pack: Path, tmp_path: Path) -> None:

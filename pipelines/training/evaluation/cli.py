@@ -7,39 +7,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from pipelines.training.options import CORES, Data, Limit, Output, Workers
-
-if TYPE_CHECKING:
-    from pipelines.models.find import ModelFolder
+from pipelines.training.refusing import check_data, find_or_refuse, refused
 
 evaluation_app = typer.Typer()
 
 Model = Annotated[str | None, typer.Option(help="A model's name or folder; by default the embedded one.")]
-
-
-def _find(model: str | None) -> ModelFolder:
-    # Here, so that training alone needs neither this nor pydantic.
-    from pipelines.models.find import EMBEDDED, find_model
-    from pipelines.recipe import BadInput
-
-    try:
-        return find_model(model or EMBEDDED)
-    except BadInput as error:
-        raise _refused(str(error)) from error
-
-
-def _check_data(data: Path) -> None:
-    if not sorted(data.glob("*.tar*")):
-        raise _refused(f"no .tar shard in {data}: --data is the folder of the data pack")
-
-
-def _refused(sentence: str) -> typer.Exit:
-    typer.echo(f"error: {sentence}", err=True)
-    return typer.Exit(2)
 
 
 @evaluation_app.command()
@@ -73,15 +50,15 @@ def evaluate(
     from pipelines.recipe import BadInput
     from pipelines.samplers import SAMPLERS
 
-    folder = _find(model)
+    folder = find_or_refuse(model)
     chosen = sampler or folder.defaults.sampler
     if chosen not in SAMPLERS:
-        raise _refused(f"There is no sampler {chosen}; these are: {', '.join(SAMPLERS)}.")
+        raise refused(f"There is no sampler {chosen}; these are: {', '.join(SAMPLERS)}.")
     try:
         folder.check_sampler(chosen)
     except BadInput as error:
-        raise _refused(str(error)) from error
-    _check_data(data)
+        raise refused(str(error)) from error
+    check_data(data)
 
     from pipelines.training.evaluation.evaluate import Counts, Evaluation
     from pipelines.training.evaluation.painting import Manner
@@ -148,7 +125,7 @@ def sheet(
     from pipelines.training.evaluation.prompts import PROMPTS_FILE, plan_sheet, read_prompts
     from pipelines.training.sheets import save_sheet
 
-    folder = _find(model)
+    folder = find_or_refuse(model)
     pace = folder.defaults
     manner = Manner(pace.sampler, pace.num_inference_steps, pace.guidance_scale)
     painter = Painter(folder, torch.device(PartialState().device or "cpu"), batch_size)
@@ -178,8 +155,8 @@ def evaluate_filling(
     limit: Limit = None,
 ) -> None:
     """Measure how a model fills holes: the seam, colours and style, beside naive ways of filling."""
-    folder = _find(model)
-    _check_data(data)
+    folder = find_or_refuse(model)
+    check_data(data)
 
     from pipelines.recipe import BadInput
     from pipelines.training.evaluation.filling import filling_table, measure_filling, write_filling
@@ -200,7 +177,7 @@ def evaluate_filling(
             say=lambda line: typer.echo(line, err=True),
         )
     except BadInput as error:
-        raise _refused(str(error)) from error
+        raise refused(str(error)) from error
     write_filling(results, output / "filling.json")
     typer.echo(filling_table(results))
     typer.echo(f"written to {output / 'filling.json'}", err=True)

@@ -35,7 +35,7 @@ from pipelines.training.evaluation.metrics import (
     quantiles,
 )
 from pipelines.training.evaluation.mixing import measure_mixing
-from pipelines.training.evaluation.network import held_out, thumbnails
+from pipelines.training.evaluation.network import held_out, learnt_from, thumbnails
 from pipelines.training.evaluation.painting import Manner, Painter
 from pipelines.training.evaluation.palette import labels_agree, palette_words
 from pipelines.training.evaluation.prompts import (
@@ -212,12 +212,7 @@ class Evaluation:
 
         In the judge's features, and as the root mean square difference of thumbnails in [-1, 1].
         """
-        training = [
-            self.bank.pixels[shape][index]
-            for shape, rows in self.bank.rows.items()
-            for index, row in enumerate(rows)
-            if not row.validation
-        ]
+        training = learnt_from(self.bank)
         known, small_known = self._judge(training).features, thumbnails(training, self.device)
         figures: Figures = {}
         for whose, features, pictures in (

@@ -6,6 +6,7 @@ import base64
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -136,8 +137,8 @@ def measure_mixing(
             [found[:, known.index(pair.one)] for found, pair in zip(judged, again, strict=True)]
         )
         averaged = single.unflatten(0, (len(pairs), seeds)).mean(1)
-        figures[f"{way}, Spearman, mean over prompts"] = _mean([spearman(row) for row in averaged.tolist()])
-        figures[f"{way}, Spearman of single pictures"] = _mean([spearman(row) for row in single.tolist()])
+        figures[f"{way}, Spearman, mean over prompts"] = fmean([spearman(row) for row in averaged.tolist()])
+        figures[f"{way}, Spearman of single pictures"] = fmean([spearman(row) for row in single.tolist()])
         figures[f"{way}, Spearman of the mean"] = spearman(averaged.mean(0).tolist())
     say("mixing by region")
     images = paint([(pair, halves_of(pair)) for pair in pairs])
@@ -161,10 +162,6 @@ def spearman(values: Sequence[float]) -> float:
     ranks, places = ranks - ranks.mean(), places - places.mean()
     scale = (ranks.square().sum() * places.square().sum()).sqrt()
     return float((ranks * places).sum() / scale) if scale > 0 else 0.0
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _style(name: str, **fields: object) -> dict[str, object]:

@@ -173,6 +173,16 @@ def thumbnails(images: Sequence[torch.Tensor], device: torch.device, side: int =
     return map_by_size(shrink, images, device)
 
 
+def learnt_from(bank: PictureBank) -> list[torch.Tensor]:
+    """The pictures that are not held out, every arrangement of each, on the bank's device."""
+    return [
+        bank.pixels[shape][index]
+        for shape, rows in bank.rows.items()
+        for index, row in enumerate(rows)
+        if not row.validation
+    ]
+
+
 def held_out(bank: PictureBank) -> tuple[list[tuple[Format, Row]], list[torch.Tensor]]:
     """The held-out rows with their formats, in the order of their keys, and their pictures on the CPU."""
     found = sorted(

@@ -15,7 +15,6 @@ from pipelines.models.adapters import Adapters
 from pipelines.models.find import ModelFolder
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.training.evaluation.prompts import Wanted
-from pipelines.training.loop import place
 from pipelines.training.pack import Format
 
 
@@ -42,8 +41,6 @@ class Painter:
         )
         pipeline.set_progress_bar_config(disable=True)
         pipeline.to(device)
-        for network in (pipeline.unet, pipeline.vae):
-            place(network, device)
         self._pipeline = pipeline
         self._networks = Adapters(folder, pipeline.unet, kept=1)
         self._folder, self._batch_size = folder, batch_size
