@@ -378,3 +378,19 @@ def test_fillings_are_judged_by_the_model_s_own_classifier(pack: Path, model: Pa
     assert figures["untouched"]["style"] == pytest.approx(0, abs=1e-5)
     assert 0 < figures["mean colour"]["style"] <= 1
     assert figures["judge"]["right about"] == 0, "it knows ink and oil only"
+
+
+def test_mixes_are_judged_by_the_model_s_own_classifier(model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    arguments = ["evaluate-mixing", "--output", str(output), "--prompts", "2", "--seeds", "2", "--steps", "2"]
+    refused = CliRunner().invoke(train_app, [*arguments, "--model", str(model)])
+    assert refused.exit_code == 2
+    assert "toy has no style classifier beside it" in refused.output
+    judging = add_classifier(shutil.copytree(model, tmp_path / "judging"), channels=TOY.latent_channels)
+    result = CliRunner().invoke(train_app, [*arguments, "--model", str(judging)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    figures = json.loads((output / "mixing.json").read_text())
+    assert (figures["prompts"], figures["seeds"]) == (2, 2)
+    for way in WAYS:
+        assert all(-1 <= value <= 1 for name, value in figures.items() if name.startswith(way))
+    assert 0 <= figures["region, right style in the right half"] <= 1

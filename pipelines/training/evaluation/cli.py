@@ -1,10 +1,12 @@
-"""`python app.py train evaluate`, `evaluate-filling` and `sheet`: how good a model is, and how it looks.
+"""`python app.py train evaluate`, `evaluate-mixing`, `evaluate-filling` and `sheet`: how good a model is.
 
 torch is imported by the commands, not by this module, so that listing the commands stays quick.
 """
 
 from __future__ import annotations
 
+import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -133,6 +135,64 @@ def sheet(
     images = painter.paint(wanted, manner, lambda line: typer.echo(line, err=True))
     save_sheet(output, [torch.stack(images[start : start + 8]) for start in range(0, len(images), 8)])
     typer.echo(f"{output}: {len(images)} pictures")
+
+
+@evaluation_app.command()
+def evaluate_mixing(
+    output: Output,
+    model: Model = None,
+    prompts: Annotated[int, typer.Option(min=1, help="Painted in mixes of two styles.")] = 100,
+    seeds: Annotated[int, typer.Option(min=1, help="Pictures of each mix.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 4,
+    steps: Annotated[int | None, typer.Option(min=1, help="The model's own by default.")] = None,
+    prompts_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Other prompts, as TOML.")
+    ] = None,
+) -> None:
+    """Measure mixes by the style classifier beside the model: needs no pack, and trains nothing."""
+    folder = find_or_refuse(model)
+    if folder.classifier is None:
+        raise refused(f"{folder.name} has no style classifier beside it: take `evaluate`, which trains one.")
+
+    from functools import partial
+
+    from pipelines.models.load import load_model
+    from pipelines.models.openvino_cpu import openvino_is_for, prepare_openvino
+    from pipelines.training.evaluation.judge import own_probabilities
+    from pipelines.training.evaluation.mixing import measure_mixing
+    from pipelines.training.evaluation.painting import Manner
+    from pipelines.training.evaluation.prompts import PROMPTS_FILE, read_prompts
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    def wait(seconds: float) -> bool:
+        time.sleep(seconds)
+        return False
+
+    loaded = load_model(folder)
+    if openvino_is_for(loaded):
+        loaded.openvino = prepare_openvino(loaded, wait)
+    assert loaded.style_classifier is not None
+    known, pace = loaded.style_classifier.styles, folder.defaults
+    agreement = read_prompts(prompts_file or PROMPTS_FILE).agreement
+    figures = measure_mixing(
+        loaded,
+        partial(own_probabilities, loaded),
+        known,
+        Manner(pace.sampler, pace.num_inference_steps if steps is None else steps, pace.guidance_scale),
+        scenes=[scene.text for scene in agreement.scenes],
+        styles=[style for style in agreement.styles if style in known],
+        prompts=prompts,
+        seeds=seeds,
+        at_once=batch_size,
+        say=say,
+    )
+    for name, value in figures.items():
+        typer.echo(f"{name}: {value:.4g}")
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "mixing.json").write_text(json.dumps(figures, indent=2) + "\n")
+    say(f"written to {output / 'mixing.json'}")
 
 
 @evaluation_app.command()

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from pipelines.training.evaluation.judge import (
     expected_agreement,
     judge_pictures,
     load_or_train_judge,
+    style_probabilities,
 )
 from pipelines.training.evaluation.metrics import (
     frechet_distance,
@@ -311,14 +313,14 @@ class Evaluation:
         agreement = self.prompts.agreement
         return measure_mixing(
             load_model(self.folder),
-            self.judge,
+            partial(style_probabilities, self.judge, device=self.device),
+            self.judge.styles,
             self.manner,
             scenes=[scene.text for scene in agreement.scenes],
             styles=[style for style in agreement.styles if style in self.judge.styles],
             prompts=self.counts.mixed_prompts,
             seeds=self.counts.mixed_seeds,
             at_once=self.counts.batch_size,
-            device=self.device,
             say=self.say,
         )
 

@@ -30,6 +30,7 @@ from pipelines.training.evaluation.judge import (
     NetworkSize,
     agreement,
     load_or_train_judge,
+    own_probabilities,
     style_probabilities,
 )
 from pipelines.training.evaluation.metrics import frechet_distance
@@ -116,7 +117,7 @@ def measure_filling(
     paintings = _choose(bank, pictures)
     model = load_model(folder)
     if judged_by_own:
-        look = partial(_own_probabilities, model)
+        look = partial(own_probabilities, model)
         assert model.style_classifier is not None
         styles = model.style_classifier.styles
     else:
@@ -149,14 +150,6 @@ def measure_filling(
 
 
 @torch.inference_mode()
-def _own_probabilities(model: StableDiffusion, images: list[Tensor]) -> Tensor:
-    """How likely a model's own classifier finds each of its styles in images (h, w, 3): (N, styles)."""
-    assert model.style_classifier is not None
-    latents = (model.encode(to_pixels(Image.fromarray(image.numpy()))) for image in images)
-    logits = [model.style_classifier(one, one.new_zeros(1)) for one in latents]
-    return torch.cat(logits).softmax(1).cpu()
-
-
 def compare(images: list[Tensor], paintings: list[Painting]) -> Figures:
     """Compare filled paintings with the untouched ones, in the mean over all.
 

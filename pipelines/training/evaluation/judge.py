@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
+from pipelines.latents import to_pixels
+from pipelines.models.sd import StableDiffusion
 from pipelines.training.evaluation.network import Backbone, draw_views, fit, look
 from pipelines.training.pack import Row
 from pipelines.training.pictures import PictureBank
@@ -80,6 +83,15 @@ def style_probabilities(judge: Judge, images: Sequence[torch.Tensor], device: to
     """How likely a judge finds each of its styles in pictures as `judge_pictures` takes them: (N, styles)."""
     first = judge.features.out_features
     return look(judge, images, device)[:, first : first + len(judge.styles)].softmax(1)
+
+
+@torch.inference_mode()
+def own_probabilities(model: StableDiffusion, images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """How likely a model's own classifier finds each of its styles in images (h, w, 3): (N, styles)."""
+    assert model.style_classifier is not None
+    latents = (model.encode(to_pixels(Image.fromarray(image.numpy()))) for image in images)
+    logits = [model.style_classifier(one, one.new_zeros(1)) for one in latents]
+    return torch.cat(logits).softmax(1).cpu()
 
 
 def agreement(judged: Sequence[str], wanted: Sequence[str]) -> float:

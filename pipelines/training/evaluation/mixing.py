@@ -17,7 +17,6 @@ from pipelines.palette import make_mix
 from pipelines.prompt_to_image import prompt_to_image
 from pipelines.recipe import Recipe, make_recipe
 from pipelines.styles import METHODS, REGION_SIDE, Mix
-from pipelines.training.evaluation.judge import Judge, style_probabilities
 from pipelines.training.evaluation.painting import Manner
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -104,7 +103,8 @@ def paint_recipes(
 
 def measure_mixing(
     model: StableDiffusion,
-    judge: Judge,
+    look: Callable[[Sequence[Tensor]], Tensor],
+    known: Sequence[str],
     manner: Manner,
     *,
     scenes: Sequence[str],
@@ -112,15 +112,15 @@ def measure_mixing(
     prompts: int,
     seeds: int,
     at_once: int,
-    device: torch.device,
     say: Callable[[str], None],
 ) -> dict[str, float]:
     """Rank correlation of a style's probability with its weight, by way of mixing, and its share of regions.
 
     Of each prompt the probabilities from several seeds are averaged first, since one picture's is mostly the
     judge's noise; the correlation of single pictures stands beside. Regions are judged in the first seed.
+
+    `look` turns images (height, width, 3) uint8 into the probabilities of the styles `known`, (N, styles).
     """
-    known = judge.styles
     pairs = plan_pairs_of_styles(scenes, styles if len(styles) > 1 else known, prompts)
     again = [replace(pair, seed=pair.seed + 1000 * number) for pair in pairs for number in range(seeds)]
 
@@ -128,14 +128,20 @@ def measure_mixing(
         recipes = [recipe_of(model, manner, pair, mix) for pair, mix in mixes]
         return paint_recipes(model, recipes, at_once=at_once, say=say)
 
+    def judge(way: str, weights: Sequence[float]) -> Tensor:
+        """The first style's probability by pair and weight, (pairs * seeds, weights)."""
+        seen = look(paint([(pair, mix_of(pair, way, weight)) for pair in again for weight in weights]))
+        wanted = torch.tensor([known.index(pair.one) for pair in again], device=seen.device)
+        rows = seen.unflatten(0, (len(again), len(weights)))
+        return rows.gather(2, wanted[:, None, None].expand(-1, len(weights), 1))[..., 0].cpu()
+
     figures: dict[str, float] = {"prompts": len(pairs), "seeds": seeds}
+    say("one style alone")
+    # A style of weight zero changes nothing: the ends are the same pictures in every way of mixing.
+    alone = judge(METHODS[0], (WEIGHTS[0], WEIGHTS[-1]))
     for way in WAYS:
         say(f"mixing by {way}")
-        images = paint([(pair, mix_of(pair, way, weight)) for pair in again for weight in WEIGHTS])
-        judged = style_probabilities(judge, images, device).split(len(WEIGHTS))
-        single = torch.stack(
-            [found[:, known.index(pair.one)] for found, pair in zip(judged, again, strict=True)]
-        )
+        single = torch.cat([alone[:, :1], judge(way, WEIGHTS[1:-1]), alone[:, 1:]], dim=1)
         averaged = single.unflatten(0, (len(pairs), seeds)).mean(1)
         figures[f"{way}, Spearman, mean over prompts"] = fmean([spearman(row) for row in averaged.tolist()])
         figures[f"{way}, Spearman of single pictures"] = fmean([spearman(row) for row in single.tolist()])
@@ -144,11 +150,10 @@ def measure_mixing(
     images = paint([(pair, halves_of(pair)) for pair in pairs])
     middle = images[0].shape[1] // 2
     halves = [half for image in images for half in image.split([middle, image.shape[1] - middle], 1)]
-    judged = style_probabilities(judge, halves, device)
     wanted = [names for pair in pairs for names in ((pair.one, pair.other), (pair.other, pair.one))]
     hits = [
         bool(row[known.index(own)] > row[known.index(rival)])
-        for row, (own, rival) in zip(judged, wanted, strict=True)
+        for row, (own, rival) in zip(look(halves), wanted, strict=True)
     ]
     figures["region, right style in the right half"] = sum(hits) / len(hits)
     return figures
