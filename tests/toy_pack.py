@@ -1,4 +1,4 @@
-"""A data pack of forty small pictures, for tests of training."""
+"""A data pack of forty small pictures, a classifier of them and three words of WordNet, to test training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import nn
+from torch.nn import functional
+
+from pipelines.training.seeing import SIDE_PX
 
 TITLES = ("ship in a storm", "bosphorus by moonlight", "portrait of an old man", "view of the harbour")
 
@@ -38,6 +43,40 @@ def write_pack(folder: Path) -> Path:
                     member = tarfile.TarInfo(f"{index:06d}.{suffix}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
+    return folder
+
+
+class Colours(nn.Module):
+    """A classifier whose answers are a picture's mean colours in nine places."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) to answers (B, 27)."""
+        return functional.adaptive_avg_pool2d(pixels, 3).flatten(1)
+
+
+def write_classifier(path: Path) -> Path:
+    """Write `Colours` as torch.export saves it; returns `path`."""
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.export.export(
+        Colours().eval(), (torch.zeros(2, 3, SIDE_PX, SIDE_PX),), dynamic_shapes=(batch,)
+    )
+    torch.export.save(program, path)
+    return path
+
+
+def write_wordnet(folder: Path) -> Path:
+    """Write WordNet's files with three words: harbours and men can be seen, a portrait is no thing."""
+    data = [
+        "00000001 06 n 01 harbour 0 000 | a haven",
+        "00000002 18 n 01 man 0 000 | an adult",
+        "00000003 10 n 01 portrait 0 000 | a description",
+    ]
+    index = [
+        f"{name} n 1 0 1 0 0000000{number}" for number, name in enumerate(("harbour", "man", "portrait"), 1)
+    ]
+    for part, lines, entries in (("noun", data, index), ("verb", [], []), ("adj", [], [])):
+        (folder / f"data.{part}").write_text("\n".join(lines))
+        (folder / f"index.{part}").write_text("\n".join(entries))
     return folder
 
 

@@ -100,9 +100,9 @@ class Reconstruction(nn.Module):
             whole = torch.rand(len(latents), 1, 1, 1, device=latents.device) >= self.coarse_share
             coarse, fine = latents.tensor_split([self.coarse_channels], dim=1)
             latents = torch.cat([coarse, fine * whole], dim=1)
-            decoded = _decoded(self.vae, latents)
+            decoded = decode(self.vae, latents)
             halved = functional.avg_pool2d(latents[: max(1, len(latents) // 2)], 2)
-            small = _decoded(self.vae, halved)
+            small = decode(self.vae, halved)
             anchored = mean if self.anchor is None else encode(self.anchor, pixels).float()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
         drift = (float(self.vae.config["scaling_factor"]) * (mean - anchored)).square().mean()
@@ -294,11 +294,11 @@ def encode(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     return _moments(vae, pixels).chunk(2, dim=1)[0]
 
 
-@torch.no_grad()
 def decode(vae: nn.Module, latents: torch.Tensor) -> torch.Tensor:
     """Latents (B, C, H/8, W/8), not scaled, to pixels (B, 3, H, W)."""
     assert isinstance(vae, AutoencoderKL)
-    return _decoded(vae, latents)
+    assert vae.post_quant_conv is not None
+    return vae.decoder(vae.post_quant_conv(latents))
 
 
 def _moments(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
@@ -307,11 +307,7 @@ def _moments(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
     return vae.quant_conv(vae.encoder(pixels))
 
 
-def _decoded(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
-    assert vae.post_quant_conv is not None
-    return vae.decoder(vae.post_quant_conv(latents))
-
-
+@torch.no_grad()
 def measure_autoencoder(vae: nn.Module, bank: PictureBank) -> dict[str, float]:
     """PSNR in decibels and SSIM of the reconstruction, means over the held-out paintings and others."""
     decibels: list[torch.Tensor] = []
@@ -356,6 +352,7 @@ def balance_latents(vae: nn.Module, bank: PictureBank, coarse_channels: int, fin
     return 1.0 / deviation
 
 
+@torch.no_grad()
 def _compare(vae: nn.Module, bank: PictureBank) -> list[torch.Tensor]:
     """Held-out pictures above their reconstructions, as rows of a sheet."""
     rows: list[torch.Tensor] = []

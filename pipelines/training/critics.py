@@ -1,4 +1,4 @@
-"""The critics that rank a model's own pictures, and the whole of one ranking from the pack to the folder."""
+"""The critics of a model's own pictures, and what is done with them, from the pack to the folder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from pipelines.training.evaluation.network import held_out, learnt_from, look
 from pipelines.training.evaluation.painting import Manner, Painter
 from pipelines.training.pack import is_validation, prepare_pack, read_shards
 from pipelines.training.pictures import PictureBank
-from pipelines.training.ranking import Critics, Ranking, plan_wishes, rank
+from pipelines.training.ranking import Critics, Ranking, Wish, plan_wishes, rank
 from pipelines.training.seeing import load_seer
+from pipelines.training.stages import Run
 
 _SEED = 100
 """The evaluation's judges start from seeds 0 and 1: these have nothing in common with them but the pack."""
@@ -53,19 +54,77 @@ def rank_with_critics(
     critics = gather_critics(
         output, seer, classifier, ranking=ranking, toy=toy, judge_steps=judge_steps, device=device, say=say
     )
-    facts = [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
-    common = common_words(one.title for one in facts)
+    planned, common = _plan(data, critics, wishes, seed, limit)
     return rank(
         Painter(model, device, batch_size),
         manner,
         critics,
-        plan_wishes(facts, common, critics.seer.words, wishes, seed),
+        planned,
         output / "own" / name,
         common=common,
         ranking=ranking,
         seed=seed,
         say=say,
     )
+
+
+def reward_with_critics(
+    data: Path,
+    output: Path,
+    model: Path,
+    seer: Path,
+    classifier: Path,
+    *,
+    size: str,
+    minutes: float | None,
+    max_steps: int | None,
+    batch_size: int | None,
+    wishes: int,
+    seed: int,
+    weight: float | None,
+    learning_rate: float | None,
+    judge_steps: int,
+    resume: bool,
+    workers: int,
+    limit: int | None,
+    say: Callable[[str], None],
+) -> None:
+    """Train the critics, unless an earlier call has, and tune the model's U-Net; leaves `output/model`.
+
+    Raises FileNotFoundError where `data` holds no shard.
+    """
+    run = Run.start(data, output, size=size, resume=resume, workers=workers, limit=limit)
+    with run.accelerator.main_process_first():
+        critics = gather_critics(
+            output,
+            seer,
+            classifier,
+            ranking=Ranking(),
+            toy=size == "toy",
+            judge_steps=judge_steps,
+            device=run.accelerator.device,
+            say=say,
+        )
+    planned, _ = _plan(data, critics, wishes, seed, limit)
+    run.reward(
+        model,
+        critics,
+        planned,
+        minutes=minutes,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        weight=weight,
+        learning_rate=learning_rate,
+    )
+
+
+def _plan(
+    data: Path, critics: Critics, wishes: int, seed: int, limit: int | None
+) -> tuple[list[Wish], frozenset[str]]:
+    """Wishes, and the common words of the pack's titles."""
+    facts = [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
+    common = common_words(one.title for one in facts)
+    return plan_wishes(facts, common, critics.seer.words, wishes, seed), common
 
 
 def gather_critics(

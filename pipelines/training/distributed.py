@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +46,26 @@ def agree(accelerator: Accelerator, value: float) -> float:
     shared = torch.tensor([value], dtype=torch.float64, device=accelerator.device)
     torch.distributed.broadcast(shared, 0)
     return float(shared.item())
+
+
+@torch.no_grad()
+def average_gradients(accelerator: Accelerator, weights: Sequence[torch.Tensor]) -> None:
+    """Give every process the mean of all processes' gradients; a weight without one counts as zero.
+
+    For a step of several backward passes, each through another path of the model, which DDP does not allow.
+    """
+    if accelerator.num_processes == 1:
+        return
+    gradients: list[torch.Tensor] = []
+    for weight in weights:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        gradients.append(weight.grad)
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(together)
+    together /= accelerator.num_processes
+    for gradient, mean in zip(gradients, together.split([one.numel() for one in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def save_state(path: Path, parts: dict[str, Stateful], step: int, spent_s: float) -> None:

@@ -1,4 +1,4 @@
-"""`python app.py train see` and `rank`: what pictures show, and the best of what the model paints.
+"""`python app.py train see`, `rank` and `reward`: what pictures show, and a model that is told how it paints.
 
 torch is imported by the commands, not by this module, so that listing the commands stays quick.
 """
@@ -10,7 +10,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines.training.options import CORES, Data, Limit, Output, WordNetFolder, Workers
+from pipelines.training.options import (
+    CORES,
+    BatchSize,
+    Data,
+    Limit,
+    MaxSteps,
+    Minutes,
+    Output,
+    Resume,
+    Size,
+    WordNetFolder,
+    Workers,
+)
 from pipelines.training.refusing import check_data, find_or_refuse, refused
 
 seeing_app = typer.Typer()
@@ -23,6 +35,9 @@ Classifier = Annotated[
         help="An ImageNet classifier that torch.export saved: pixels (B, 3, 260, 260) in [-1, 1] to answers.",
     ),
 ]
+
+Seer = Annotated[Path, typer.Option(exists=True, file_okay=False, help="The folder that `see` wrote to.")]
+JudgeSteps = Annotated[int, typer.Option(min=1, help="Training steps of each judge.")]
 
 
 def _say(line: str) -> None:
@@ -53,7 +68,7 @@ def rank(
     model: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="The model folder that paints the candidates.")
     ],
-    seer: Annotated[Path, typer.Option(exists=True, file_okay=False, help="The folder that `see` wrote to.")],
+    seer: Seer,
     classifier: Classifier,
     name: Annotated[str, typer.Option(help="Of the folder in --output/own that the best go to.")],
     wishes: Annotated[int, typer.Option(min=1, help="How many pictures are wished for.")] = 6000,
@@ -62,7 +77,7 @@ def rank(
     guidance_scale: Annotated[float | None, typer.Option(min=0, help="The model's own by default.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of each candidate.")] = 16,
     size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judges; toy is for tests.")] = "v1",
-    judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of each judge.")] = 3000,
+    judge_steps: JudgeSteps = 3000,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 512,
     workers: Workers = CORES,
     limit: Limit = None,
@@ -95,3 +110,57 @@ def rank(
         say=_say,
     )
     typer.echo(f"{output / 'own' / name}: {count} pictures")
+
+
+@seeing_app.command()
+def reward(
+    data: Data,
+    output: Output,
+    model: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The finished model folder to tune.")
+    ],
+    seer: Seer,
+    classifier: Classifier,
+    size: Size = "v1",
+    minutes: Minutes = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    wishes: Annotated[int, typer.Option(min=1, help="How many different pictures are wished for.")] = 20000,
+    seed: Annotated[int, typer.Option(help="Another one wishes for others.")] = 0,
+    weight: Annotated[
+        float | None, typer.Option(min=0, help="What the critics' loss counts beside the pack's.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="At its highest.")] = None,
+    judge_steps: JudgeSteps = 3000,
+    resume: Resume = False,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Tune a U-Net so that critics see in its pictures what was wished for; leaves the model in --output."""
+    if minutes is None and max_steps is None:
+        raise refused("Say how long to train: --minutes, --max-steps or both.")
+    check_data(data)
+
+    from pipelines.training.critics import reward_with_critics
+
+    reward_with_critics(
+        data,
+        output,
+        model,
+        seer,
+        classifier,
+        size=size,
+        minutes=minutes,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        wishes=wishes,
+        seed=seed,
+        weight=weight,
+        learning_rate=learning_rate,
+        judge_steps=judge_steps,
+        resume=resume,
+        workers=workers,
+        limit=limit,
+        say=_say,
+    )
+    typer.echo(str(output / "model"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from pipelines.training.export import assemble_pipeline, export_model
 from pipelines.training.latent_bank import load_frozen_autoencoder
 from pipelines.training.pack import load_rows, prepare_pack
 from pipelines.training.pictures import PictureBank
+from pipelines.training.ranking import Critics, Wish
+from pipelines.training.reward import RewardTraining, train_reward
 from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
 from pipelines.training.text_encoder import TextTraining, train_text_encoder
 from pipelines.training.wordnet import WordNet
@@ -54,6 +57,18 @@ _TOY_TEXT = TextTraining(batch_size=8, captions=20, log_every=1, warmup_steps=2)
 
 _TOY_CLASSIFIER = ClassifierTraining(batch_size=4, log_every=1, warmup_steps=2)
 
+_TOY_REWARD = RewardTraining(
+    batch_size=2,
+    path_steps=2,
+    traced=1,
+    warmup_steps=2,
+    decoded_at_once=1,
+    pack=_TOY_DIFFUSION,
+    log_every=1,
+    sheet_steps=2,
+    sheet_prompts=_TOY_DIFFUSION.sheet_prompts,
+)
+
 
 @dataclass
 class Run:
@@ -68,6 +83,7 @@ class Run:
     distillation_training: DistillationTraining
     classifier_training: ClassifierTraining
     text_training: TextTraining
+    reward_training: RewardTraining
     resume: bool
     own: tuple[Path, ...] = ()
     started_s: float = field(default_factory=time.monotonic)
@@ -117,6 +133,7 @@ class Run:
             distillation_training=_TOY_DISTILLATION if toy else DistillationTraining(),
             classifier_training=_TOY_CLASSIFIER if toy else ClassifierTraining(),
             text_training=_TOY_TEXT if toy else TextTraining(),
+            reward_training=_TOY_REWARD if toy else RewardTraining(),
         )
 
     @property
@@ -213,6 +230,34 @@ class Run:
             budget=Budget(minutes, max_steps),
             resume=self.resume,
             initial=initial,
+        )
+
+    def reward(
+        self,
+        model: Path,
+        critics: Critics,
+        wishes: Sequence[Wish],
+        *,
+        minutes: float | None = None,
+        max_steps: int | None = None,
+        batch_size: int | None = None,
+        weight: float | None = None,
+        learning_rate: float | None = None,
+    ) -> None:
+        """Tune a finished model folder's U-Net to please critics, into `output/model`."""
+        given = {"batch_size": batch_size, "reward": weight, "learning_rate": learning_rate}
+        train_reward(
+            self.accelerator,
+            self._bank(),
+            self.output,
+            model,
+            critics,
+            wishes,
+            training=replace(
+                self.reward_training, **{name: value for name, value in given.items() if value is not None}
+            ),
+            budget=Budget(minutes, max_steps),
+            resume=self.resume,
         )
 
     def distill(

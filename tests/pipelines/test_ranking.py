@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
 from typer.testing import CliRunner
 
 from pipelines.training.captions import Facts, compose_caption
@@ -21,16 +19,8 @@ from pipelines.training.evaluation.metrics import nearer_than_rivals
 from pipelines.training.pack import FORMATS, load_rows, picture_hash, prepare_pack, read_seen, read_shards
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Wish, plan_wishes, without_poorest
-from pipelines.training.seeing import SIDE_PX, SeerTraining, fit_probe
-from tests.toy_pack import write_pack
-
-
-class Colours(nn.Module):
-    """A classifier whose answers are a picture's mean colours in nine places."""
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, 3, H, W) to answers (B, 27)."""
-        return functional.adaptive_avg_pool2d(pixels, 3).flatten(1)
+from pipelines.training.seeing import SeerTraining, fit_probe
+from tests.toy_pack import write_classifier, write_pack, write_wordnet
 
 
 @pytest.fixture(scope="module")
@@ -40,31 +30,12 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("classifier") / "colours.pt2"
-    batch = {0: torch.export.Dim("batch")}
-    program = torch.export.export(
-        Colours().eval(), (torch.zeros(2, 3, SIDE_PX, SIDE_PX),), dynamic_shapes=(batch,)
-    )
-    torch.export.save(program, path)
-    return path
+    return write_classifier(tmp_path_factory.mktemp("classifier") / "colours.pt2")
 
 
 @pytest.fixture(scope="module")
 def wordnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """WordNet's files with three words: harbours and men can be seen, a portrait is no thing."""
-    folder = tmp_path_factory.mktemp("dict")
-    data = [
-        "00000001 06 n 01 harbour 0 000 | a haven",
-        "00000002 18 n 01 man 0 000 | an adult",
-        "00000003 10 n 01 portrait 0 000 | a description",
-    ]
-    index = [
-        f"{name} n 1 0 1 0 0000000{number}" for number, name in enumerate(("harbour", "man", "portrait"), 1)
-    ]
-    for part, lines, entries in (("noun", data, index), ("verb", [], []), ("adj", [], [])):
-        (folder / f"data.{part}").write_text("\n".join(lines))
-        (folder / f"index.{part}").write_text("\n".join(entries))
-    return folder
+    return write_wordnet(tmp_path_factory.mktemp("dict"))
 
 
 def test_a_probe_learns_which_answers_go_with_which_words() -> None:

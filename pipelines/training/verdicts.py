@@ -1,0 +1,159 @@
+"""What critics say of pictures, as a loss that pixels can be changed by.
+
+The critics are those of `ranking`: a judge of style and genre, a dual encoder, a seer and a rule for colours.
+There they choose among finished pictures; here each opinion is differentiable.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pipelines.training.evaluation.network import CROP_PX, vary
+from pipelines.training.evaluation.palette import LEAST_SHARE, WORDS
+from pipelines.training.latent_bank import tokenize
+from pipelines.training.ranking import Critics, Wish
+from pipelines.training.seeing import SIDE_PX
+
+_NOT_ASKED = -1
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each opinion counts, and where more of it counts for nothing.
+
+    `sure_enough` caps a judge's log-probability and `seen_most` a seer's surprise, so that no picture is bent
+    to please them beyond reason. A colour is there at `colour_share` of the picture, somewhat more than the
+    rule asks for; a pixel goes from one name to the next over `softness`, a squared distance in RGB.
+    """
+
+    style: float = 1.0
+    genre: float = 1.0
+    likeness: float = 0.3
+    seen: float = 0.3
+    palette: float = 1.0
+    sure_enough: float = -0.3
+    seen_most: float = 4.0
+    colour_share: float = LEAST_SHARE + 0.06
+    softness: float = 1500.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What N wishes ask for, as the critics read it.
+
+    `styles` and `genres` (N,) are a judge's labels, -1 for none; `colours` (N, 16) and `words` (N, V) are 1
+    for those that a caption names; `captions` (N, D) are a dual encoder's vectors.
+    """
+
+    styles: torch.Tensor
+    genres: torch.Tensor
+    colours: torch.Tensor
+    words: torch.Tensor
+    captions: torch.Tensor
+
+    def take(self, rows: torch.Tensor) -> Asked:
+        """Those of some rows, (B,)."""
+        return Asked(
+            self.styles[rows], self.genres[rows], self.colours[rows], self.words[rows], self.captions[rows]
+        )
+
+
+@torch.no_grad()
+def ask_critics(critics: Critics, wishes: Sequence[Wish]) -> Asked:
+    """Read wishes for these critics."""
+    device, judge = critics.device, critics.judge
+    told = [set(re.findall(r"[a-z'-]+", wish.caption)) for wish in wishes]
+
+    def labels(names: Sequence[str], known: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([known.index(name) if name in known else _NOT_ASKED for name in names])
+
+    def named(known: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([[float(word in words) for word in known] for words in told])
+
+    ids = tokenize(critics.tokenizer, [wish.caption for wish in wishes]).to(device)
+    return Asked(
+        labels([wish.facts.style for wish in wishes], judge.styles).to(device),
+        labels([wish.facts.genre for wish in wishes], judge.genres).to(device),
+        named(tuple(WORDS)).to(device),
+        named(critics.seer.words).to(device),
+        torch.cat([critics.encoder.encode_words(part) for part in ids.split(1024)]),
+    )
+
+
+def freeze(critics: Critics) -> None:
+    """Let no critic be taught by the pictures it is shown."""
+    networks = (critics.judge, critics.encoder, critics.seer.probe, critics.seer.classifier)
+    for network in networks:
+        assert isinstance(network, nn.Module)
+        network.requires_grad_(False)
+
+
+def displeasure(
+    critics: Critics, pixels: torch.Tensor, asked: Asked, weights: Weights, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """What the critics miss in pixels (B, 3, H, W) in [-1, 1], opinion by opinion: scalars, weighted.
+
+    The judge and the dual encoder look at a random crop, varied as in their training.
+    """
+    judge, encoder = critics.judge, critics.encoder
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
+        view = vary(_crop(pixels, generator), generator)
+        seen, vectors = judge(view).float(), encoder(view).float()
+        size = (SIDE_PX, SIDE_PX)
+        answers = critics.seer.classifier(functional.interpolate(pixels, size, mode="bilinear"))
+    _, style, genre = seen.split([judge.features.out_features, len(judge.styles), len(judge.genres)], dim=1)
+    probe = critics.seer.probe
+    surprise = (probe(answers.float()) - probe.get_buffer("prior")).clamp(max=weights.seen_most)
+    told = asked.words / asked.words.sum(1, keepdim=True).clamp_min(1)
+    # As logarithms, since a share that is nearly nothing has nearly no slope.
+    short = (math.log(weights.colour_share) - log_palette_shares(pixels, weights.softness)).clamp_min(0)
+    return {
+        "style": weights.style * _doubt(style, asked.styles, weights.sure_enough),
+        "genre": weights.genre * _doubt(genre, asked.genres, weights.sure_enough),
+        "likeness": weights.likeness * _unlikeness(encoder.log_scale.exp() * vectors, asked.captions),
+        "seen": -weights.seen * (surprise * told).sum(1).mean(),
+        "palette": weights.palette * (short * asked.colours).sum() / asked.colours.sum().clamp_min(1),
+    }
+
+
+def log_palette_shares(pixels: torch.Tensor, softness: float) -> torch.Tensor:
+    """The logarithm of each colour word's share in pixels (B, 3, H, W), (B, 16): the rule made soft."""
+    small = functional.interpolate(pixels.float().clamp(-1, 1), (64, 64), mode="area")
+    points = torch.tensor(list(WORDS.values()), device=pixels.device, dtype=torch.float32)
+    coloured = (small + 1).mul(127.5).flatten(2).transpose(1, 2)
+    distances = (coloured[:, :, None] - points).square().sum(-1)
+    return (-distances / softness).log_softmax(2).logsumexp(1) - math.log(distances.shape[1])
+
+
+def _crop(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A random square of pixels, the same of the whole batch."""
+    height, width = pixels.shape[2:]
+    side = min(CROP_PX, height, width)
+
+    def draw(end: int) -> int:
+        return int(torch.randint(end, (), generator=generator, device=generator.device))
+
+    top, left = draw(height - side + 1), draw(width - side + 1)
+    return pixels[:, :, top : top + side, left : left + side]
+
+
+def _doubt(logits: torch.Tensor, labels: torch.Tensor, sure_enough: float) -> torch.Tensor:
+    """Cross entropy of logits (B, K) with the labels that are asked for, no less than `-sure_enough` each."""
+    known = labels != _NOT_ASKED
+    sure = logits.log_softmax(1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    return -(sure.clamp(max=sure_enough) * known).sum() / known.sum().clamp_min(1)
+
+
+def _unlikeness(pictures: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
+    """Contrastive cross entropy from pictures to captions, both (B, D); equal captions all count as right."""
+    same = (captions[:, None] - captions[None]).abs().amax(2) < 1e-4
+    logits = pictures @ captions.T
+    own = logits.masked_fill(~same, -torch.inf).logsumexp(1)
+    return (logits.logsumexp(1) - own).mean()

@@ -1,0 +1,181 @@
+"""Reward tuning: the trajectory against diffusers, the critics' loss by the piece, and a toy model tuned."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import nn
+from transformers import CLIPTextModel
+from typer.testing import CliRunner
+
+from pipelines.training.architecture import build_scheduler, load_tokenizer
+from pipelines.training.captions import Facts
+from pipelines.training.cli import train_app
+from pipelines.training.critics import gather_critics
+from pipelines.training.diffusion import NoisePrediction
+from pipelines.training.evaluation.palette import WORDS, palette_words
+from pipelines.training.latent_bank import load_frozen_autoencoder, tokenize
+from pipelines.training.pack import FORMATS
+from pipelines.training.pictures import to_images
+from pipelines.training.ranking import Critics, Ranking, Wish
+from pipelines.training.reward import RewardLoss, RewardTraining, Trajectory
+from pipelines.training.verdicts import Weights, ask_critics, displeasure, freeze, log_palette_shares
+from tests.toy_pack import write_classifier, write_pack, write_wordnet
+
+SHAPE = FORMATS[-1]
+WISH = Wish(Facts("painting", "romanticism", palette=("red",)), "romanticism, red tones", SHAPE)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a toy pack, a classifier, a seer and a toy model in it."""
+    folder = tmp_path_factory.mktemp("run")
+    for name in ("data", "dict"):
+        (folder / name).mkdir()
+    write_pack(folder / "data")
+    write_wordnet(folder / "dict")
+    write_classifier(folder / "colours.pt2")
+    seen = ["see", "--data", f"{folder / 'data'}", "--output", f"{folder / 'seer'}"]
+    seen += ["--classifier", f"{folder / 'colours.pt2'}", "--wordnet", f"{folder / 'dict'}"]
+    made = ["all", "--data", f"{folder / 'data'}", "--output", f"{folder / 'made'}", "--max-steps", "1"]
+    for arguments in (seen, [*made, "--size", "toy", "--workers", "1"]):
+        result = CliRunner().invoke(train_app, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def critics(run: Path) -> Critics:
+    found = gather_critics(
+        run / "made",
+        run / "seer",
+        run / "colours.pt2",
+        ranking=Ranking(),
+        toy=True,
+        judge_steps=1,
+        device=torch.device("cpu"),
+        say=lambda _: None,
+    )
+    freeze(found)
+    return found
+
+
+def test_a_trajectory_is_ddim_and_its_picture_is_linear_in_every_output() -> None:
+    alphas = build_scheduler().alphas_cumprod
+    trajectory = Trajectory(alphas, 5)
+    config = {**build_scheduler().config, "timestep_spacing": "trailing", "set_alpha_to_one": True}
+    reference: Any = DDIMScheduler.from_config(config)
+    reference.set_timesteps(5)
+    assert reference.timesteps.tolist() == trajectory.timesteps.tolist()
+    torch.manual_seed(0)
+    start, outputs = torch.randn(1, 2, 4, 4), torch.randn(5, 1, 2, 4, 4)
+    ours = theirs = start
+    for number, (timestep, output) in enumerate(zip(reference.timesteps, outputs, strict=True)):
+        ours = trajectory.step(ours, output, number)
+        theirs = reference.step(output, timestep, theirs).prev_sample
+    torch.testing.assert_close(ours, theirs)
+    changed = outputs.clone()
+    changed[1] += 1
+    other = start
+    for number, output in enumerate(changed):
+        other = trajectory.step(other, output, number)
+    torch.testing.assert_close(other - ours, torch.full_like(ours, float(trajectory.shares[1])))
+
+
+def test_soft_shares_of_colours_agree_with_the_rule() -> None:
+    torch.manual_seed(0)
+    pixels = torch.rand(6, 3, 1, 1) * 2 - 1 + 0.2 * torch.randn(6, 3, 64, 64)
+    shares = log_palette_shares(pixels, Weights().softness).exp()
+    torch.testing.assert_close(shares.sum(1), torch.ones(6))
+    words = list(WORDS)
+    for share, image in zip(shares, to_images(pixels), strict=True):
+        assert words[int(share.argmax())] == palette_words(image)[0]
+
+
+def test_pixels_that_follow_the_critics_please_them(critics: Critics) -> None:
+    wishes = [WISH, Wish(Facts("emoji-3d", "3d render", genre="icon"), "cat face, 3d render", SHAPE)]
+    asked = ask_critics(critics, wishes)
+    words = list(WORDS)
+    assert [words[int(index)] for index in asked.colours[0].nonzero()] == ["red"]
+    assert asked.genres.tolist() == [-1, critics.judge.genres.index("icon")]
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.zeros(2, 3, SHAPE.height, SHAPE.width, requires_grad=True)
+    optimizer = torch.optim.Adam([pixels], 0.05)
+    told: list[dict[str, float]] = []
+    for _ in range(40):
+        parts = displeasure(critics, pixels, asked, Weights(), generator)
+        torch.stack(list(parts.values())).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        told.append({name: value.item() for name, value in parts.items()})
+    assert sum(told[-1].values()) < sum(told[0].values())
+    assert told[-1]["palette"] < 0.2 * told[0]["palette"]
+    assert "red" in palette_words(to_images(pixels.detach())[0])
+    networks = (critics.judge, critics.encoder, critics.seer.probe)
+    assert all(weight.grad is None for network in networks for weight in nn.Module.parameters(network))
+
+
+def test_gradients_are_those_of_what_the_critics_say(run: Path, critics: Critics) -> None:
+    """Without guidance and in one step nothing is held fixed: the slope along the gradient is its length."""
+    folder, device = run / "made" / "model", torch.device("cpu")
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    text_encoder = CLIPTextModel.from_pretrained(str(folder / "text_encoder"), dtype=torch.float32)
+    unet: Any = UNet2DConditionModel.from_pretrained(str(folder / "unet"), dtype=torch.float32)
+    once = RewardTraining(
+        batch_size=2, path_steps=1, traced=1, guidance=(1.0, 1.0), reward=1.0, decoded_at_once=1
+    )
+    loss = RewardLoss(
+        NoisePrediction(text_encoder, unet, autocast=False),
+        load_frozen_autoencoder(folder, device),
+        critics,
+        [WISH],
+        tokenize(tokenizer, [WISH.caption]),
+        tokenize(tokenizer, [""])[0],
+        once,
+        torch.Generator(),
+    )
+
+    def told() -> float:
+        loss.generator.manual_seed(3)
+        return sum(value.item() for value in loss.backward(0).values())
+
+    told()
+    gradients = [weight.grad.clone() for weight in unet.parameters() if weight.grad is not None]
+    length = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+    moved: list[float] = []
+    for turn in (1, -2):
+        for weight, gradient in zip(unet.parameters(), gradients, strict=True):
+            weight.data += turn * 1e-3 / length * gradient
+        moved.append(told())
+    assert (moved[0] - moved[1]) / 2e-3 == pytest.approx(length, rel=0.03)
+
+
+def test_a_toy_model_is_tuned_and_all_but_its_u_net_stays(run: Path, tmp_path: Path) -> None:
+    common = ["--data", f"{run / 'data'}", "--output", f"{tmp_path}", "--model", f"{run / 'made' / 'model'}"]
+    common += ["--seer", f"{run / 'seer'}", "--classifier", f"{run / 'colours.pt2'}", "--size", "toy"]
+    common += ["--workers", "1", "--wishes", "9", "--judge-steps", "1"]
+    refused = CliRunner().invoke(train_app, ["reward", *common])
+    assert refused.exit_code == 2
+    assert "--minutes" in refused.output
+    shutil.copytree(run / "made" / "pack", tmp_path / "pack")
+    tuned = ["reward", *common, "--max-steps", "3", "--weight", "1", "--learning-rate", "0.01"]
+    result = CliRunner().invoke(train_app, tuned, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len([line for line in lines if line.get("gradient", 0) > 0]) == 3
+    assert list((tmp_path / "sheets").glob("reward-*.png"))
+    for part, same in (("vae", True), ("text_encoder", True), ("unet", False)):
+        before, after = (_weights(folder / part) for folder in (run / "made" / "model", tmp_path / "model"))
+        assert all(torch.equal(before[name], after[name]) for name in before) == same, part
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    (file,) = folder.glob("*.safetensors")
+    return load_file(file)
