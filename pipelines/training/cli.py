@@ -18,6 +18,7 @@ from pipelines.training.options import (
     CompileFor,
     Data,
     Initial,
+    LearningRate,
     Limit,
     MaxSteps,
     Minutes,
@@ -147,6 +148,7 @@ def diffusion(
     minutes: Minutes = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
     resume: Resume = False,
     compiled: Compile = False,
     compile_for: CompileFor = "blocks",
@@ -178,7 +180,13 @@ def diffusion(
             f"error: no autoencoder in {output}: train one first, or name a model by --initial", err=True
         )
         raise typer.Exit(2)
-    run.diffusion(minutes=minutes, max_steps=max_steps, batch_size=batch_size, initial=initial)
+    run.diffusion(
+        minutes=minutes,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        initial=initial,
+    )
 
 
 @train_app.command()

@@ -17,6 +17,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Take up the last checkpo
 Minutes = Annotated[float | None, typer.Option(min=0.01, help="Stop, fully annealed, after these minutes.")]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop, fully annealed, after these steps.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures a step in each process.")]
+LearningRate = Annotated[
+    float | None, typer.Option(min=0, help="At its highest; training that goes on wants less than the first.")
+]
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile; pays on a GPU only.")]
 CompileFor = Annotated[
     Literal["blocks", "format-blocks", "formats", "any"],

@@ -47,8 +47,8 @@ class RewardTraining:
     path_steps: int = 16
     traced: int = 2
     guidance: tuple[float, float] = (4.0, 7.0)
-    reward: float = 0.01
-    learning_rate: float = 1e-4
+    reward: float = 0.002
+    learning_rate: float = 2e-5
     ema_decay: float = 0.99
     warmup_steps: int = 20
     decoded_at_once: int = 64

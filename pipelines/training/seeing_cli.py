@@ -14,6 +14,7 @@ from pipelines.training.options import (
     CORES,
     BatchSize,
     Data,
+    LearningRate,
     Limit,
     MaxSteps,
     Minutes,
@@ -130,7 +131,7 @@ def reward(
     weight: Annotated[
         float | None, typer.Option(min=0, help="What the critics' loss counts beside the pack's.")
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="At its highest.")] = None,
+    learning_rate: LearningRate = None,
     judge_steps: JudgeSteps = 3000,
     resume: Resume = False,
     workers: Workers = CORES,

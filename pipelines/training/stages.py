@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -35,6 +36,16 @@ from pipelines.training.reward import RewardTraining, train_reward
 from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
 from pipelines.training.text_encoder import TextTraining, train_text_encoder
 from pipelines.training.wordnet import WordNet
+
+Training = TypeVar(
+    "Training",
+    AutoencoderTraining,
+    TextTraining,
+    DiffusionTraining,
+    RewardTraining,
+    DistillationTraining,
+    ClassifierTraining,
+)
 
 ARCHITECTURES = {"v1": ATELIER_V1, "toy": TOY}
 
@@ -167,7 +178,7 @@ class Run:
             PictureBank(self.prepared, self.accelerator.device, seed=self._seed),
             self.output,
             architecture=self.architecture,
-            training=training if batch_size is None else replace(training, batch_size=batch_size),
+            training=_with(training, batch_size=batch_size),
             budget=Budget(minutes, max_steps),
             resume=self.resume,
             initial=initial,
@@ -198,7 +209,7 @@ class Run:
             words=[word for word in listed if re.fullmatch("[a-z]{3,}", word) and net.is_seen(word)],
             sentence_encoder=sentence_encoder,
             architecture=self.architecture,
-            training=training if batch_size is None else replace(training, batch_size=batch_size),
+            training=_with(training, batch_size=batch_size),
             budget=Budget(minutes, max_steps),
             resume=self.resume,
         )
@@ -217,16 +228,16 @@ class Run:
         minutes: float | None = None,
         max_steps: int | None = None,
         batch_size: int | None = None,
+        learning_rate: float | None = None,
         initial: Path | None = None,
     ) -> None:
         """Train the U-Net into `output/model`, from `initial`'s weights where given."""
-        training = self.diffusion_training
         train_diffusion(
             self.accelerator,
             self._bank(),
             self.output,
             architecture=self.architecture,
-            training=training if batch_size is None else replace(training, batch_size=batch_size),
+            training=_with(self.diffusion_training, batch_size=batch_size, learning_rate=learning_rate),
             budget=Budget(minutes, max_steps),
             resume=self.resume,
             initial=initial,
@@ -245,7 +256,6 @@ class Run:
         learning_rate: float | None = None,
     ) -> None:
         """Tune a finished model folder's U-Net to please critics, into `output/model`."""
-        given = {"batch_size": batch_size, "reward": weight, "learning_rate": learning_rate}
         train_reward(
             self.accelerator,
             self._bank(),
@@ -253,8 +263,8 @@ class Run:
             model,
             critics,
             wishes,
-            training=replace(
-                self.reward_training, **{name: value for name, value in given.items() if value is not None}
+            training=_with(
+                self.reward_training, batch_size=batch_size, reward=weight, learning_rate=learning_rate
             ),
             budget=Budget(minutes, max_steps),
             resume=self.resume,
@@ -270,13 +280,12 @@ class Run:
         batch_size: int | None = None,
     ) -> None:
         """Distil a finished model folder into its four-step companion, `output/lcm`."""
-        training = replace(self.distillation_training, guidance_scale=guidance_scale)
         distill(
             self.accelerator,
             self._bank(),
             self.output,
             model,
-            training=training if batch_size is None else replace(training, batch_size=batch_size),
+            training=_with(self.distillation_training, batch_size=batch_size, guidance_scale=guidance_scale),
             budget=Budget(minutes, max_steps),
             resume=self.resume,
         )
@@ -291,13 +300,12 @@ class Run:
         most_per_style: int | None = None,
     ) -> dict[int, float]:
         """Train the classifier that steers a finished model, into `output`; return its accuracy."""
-        training = self.classifier_training
         return train_style_classifier(
             self.accelerator,
             self.prepared,
             self.output,
             model,
-            training=training if batch_size is None else replace(training, batch_size=batch_size),
+            training=_with(self.classifier_training, batch_size=batch_size),
             budget=Budget(minutes, max_steps),
             most_per_style=most_per_style,
             resume=self.resume,
@@ -309,6 +317,11 @@ class Run:
 
     def _bank(self) -> PictureBank:
         return PictureBank(self.prepared, self.accelerator.device, seed=self._seed, own=self.own)
+
+
+def _with(training: Training, **changes: float | None) -> Training:
+    """The same training with those fields changed that are given."""
+    return replace(training, **{name: value for name, value in changes.items() if value is not None})
 
 
 def export_checkpoint(output: Path, model: Path, *, size: str = "v1") -> int:
