@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipelines.batching import Failed, Finished, StepBatcher
+from pipelines.calls import engine_of
 from pipelines.models.sd import StableDiffusion
 from pipelines.palette import make_mix
 from pipelines.prompt_to_image import prompt_to_image
@@ -87,7 +88,7 @@ def paint_recipes(
     while waiting or len(batcher):
         while waiting and len(batcher) < at_once:
             index, recipe = waiting.pop(0)
-            batcher.join(index, prompt_to_image(model, recipe))
+            batcher.join(index, prompt_to_image(model, recipe), engine_of(model, recipe))
         for key, event in batcher.tick():
             match event:
                 case Finished(latents):
