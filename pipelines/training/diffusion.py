@@ -71,8 +71,16 @@ class NoisePrediction(nn.Module):
         self, latents: torch.Tensor, timesteps: torch.Tensor, input_ids: torch.Tensor
     ) -> torch.Tensor:
         """Latents (B, C, h, w), timesteps (B,) and token ids (B, T) to the model output (B, C, h, w)."""
+        return self.predict(latents, timesteps, self.read(input_ids))
+
+    def read(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Token ids (B, T) to the text encoder's states (B, T, D)."""
+        with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=self.autocast):
+            return self.text_encoder(input_ids=input_ids)[0]
+
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """Latents, timesteps and the text encoder's states to the model output, float32."""
         with torch.autocast(latents.device.type, torch.bfloat16, enabled=self.autocast):
-            hidden = self.text_encoder(input_ids=input_ids)[0]
             return self.unet(latents, timesteps, hidden, return_dict=False)[0].float()
 
 

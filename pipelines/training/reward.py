@@ -115,7 +115,8 @@ class RewardLoss:
         shapes, counts = list(self.rows), [len(rows) for rows in self.rows.values()]
         shape = random.Random(step).choices(shapes, counts)[0]
         rows = self._draw_rows(shape)
-        text, empty = self._read(self.ids[rows]), self._read(self.empty_ids[None])
+        with torch.no_grad():
+            text, empty = self.model.read(self.ids[rows]), self.model.read(self.empty_ids[None])
         guidance = self._draw(*self.training.guidance)
         traced = torch.randperm(self.training.path_steps)[: self.training.traced].tolist()
         picture, met = self._paint(shape, text, empty, guidance, traced)
@@ -123,7 +124,7 @@ class RewardLoss:
         # Of the guided v, unconditional + guidance (conditional - unconditional), the conditional is tuned.
         scale = self.training.reward * guidance * self.training.path_steps / self.training.traced
         for number in traced:
-            conditional = self._predict(met[number], self.path.timesteps[number], text)
+            conditional = self._predict(met[number], number, text)
             conditional.backward(scale * self.path.shares[number] * pull)
         return parts
 
@@ -137,10 +138,10 @@ class RewardLoss:
         latents = torch.randn(size, device=self.device, generator=self.generator)
         both = torch.cat([empty.expand(len(text), -1, -1), text])
         met: dict[int, torch.Tensor] = {}
-        for number, timestep in enumerate(self.path.timesteps):
+        for number in range(self.training.path_steps):
             if number in traced:
                 met[number] = latents
-            unconditional, conditional = self._predict(latents.repeat(2, 1, 1, 1), timestep, both).chunk(2)
+            unconditional, conditional = self._predict(latents.repeat(2, 1, 1, 1), number, both).chunk(2)
             v = unconditional + guidance * (conditional - unconditional)
             latents = self.path.step(latents, v, number)
         return latents, met
@@ -163,14 +164,8 @@ class RewardLoss:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             return decode(self.vae, latents / float(self.vae.config["scaling_factor"])).float()
 
-    def _predict(self, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.model.unet(latents, timestep.expand(len(latents)), text, return_dict=False)[0].float()
-
-    @torch.no_grad()
-    def _read(self, ids: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.model.text_encoder(input_ids=ids)[0]
+    def _predict(self, latents: torch.Tensor, number: int, text: torch.Tensor) -> torch.Tensor:
+        return self.model.predict(latents, self.path.timesteps[number].expand(len(latents)), text)
 
     def _draw_rows(self, shape: Format) -> torch.Tensor:
         known = self.rows[shape]
