@@ -11,13 +11,13 @@ from accelerate import PartialState
 from pipelines.models.find import ModelFolder
 from pipelines.training.captions import common_words
 from pipelines.training.evaluation.dual_encoder import load_or_train_dual_encoder
-from pipelines.training.evaluation.judge import TOY_NETWORK, NetworkSize, load_or_train_judge
+from pipelines.training.evaluation.judge import TOY_NETWORK, Judge, NetworkSize, load_or_train_judge
 from pipelines.training.evaluation.metrics import nearest_distances
 from pipelines.training.evaluation.network import held_out, learnt_from, look
 from pipelines.training.evaluation.painting import Manner, Painter
 from pipelines.training.pack import is_validation, prepare_pack, read_shards
 from pipelines.training.pictures import PictureBank
-from pipelines.training.ranking import Critics, Ranking, Wish, plan_wishes, rank
+from pipelines.training.ranking import Critics, Ranking, TooAlike, Wish, plan_wishes, rank
 from pipelines.training.seeing import load_seer
 from pipelines.training.stages import Run
 
@@ -51,14 +51,14 @@ def rank_with_critics(
     device = torch.device(PartialState().device or "cpu")
     torch.set_float32_matmul_precision("high")
     prepare_pack(data, output / "pack", workers=workers, limit=limit)
-    critics = gather_critics(
-        output, seer, classifier, ranking=ranking, toy=toy, judge_steps=judge_steps, device=device, say=say
-    )
+    bank = PictureBank(output / "pack", device, seed=_SEED)
+    critics = gather_critics(bank, output, seer, classifier, toy=toy, judge_steps=judge_steps, say=say)
     planned, common = _plan(data, critics, wishes, seed, limit)
     return rank(
         Painter(model, device, batch_size),
         manner,
         critics,
+        _too_alike(critics.judge, bank, ranking.nearest),
         planned,
         output / "own" / name,
         common=common,
@@ -95,16 +95,10 @@ def reward_with_critics(
     """
     run = Run.start(data, output, size=size, resume=resume, workers=workers, limit=limit)
     with run.accelerator.main_process_first():
-        critics = gather_critics(
-            output,
-            seer,
-            classifier,
-            ranking=Ranking(),
-            toy=size == "toy",
-            judge_steps=judge_steps,
-            device=run.accelerator.device,
-            say=say,
-        )
+        bank = PictureBank(output / "pack", run.accelerator.device, seed=_SEED)
+        toy = size == "toy"
+        critics = gather_critics(bank, output, seer, classifier, toy=toy, judge_steps=judge_steps, say=say)
+        del bank  # the run loads its own
     planned, _ = _plan(data, critics, wishes, seed, limit)
     run.reward(
         model,
@@ -127,35 +121,30 @@ def _plan(
     return plan_wishes(facts, common, critics.seer.words, wishes, seed), common
 
 
+def _too_alike(judge: Judge, bank: PictureBank, percentile: float) -> TooAlike:
+    """Copies are nearer to a training picture than this percentile of held-out pictures is."""
+    width = judge.features.out_features
+    known = look(judge, learnt_from(bank), bank.device)[:, :width]
+    _, real = held_out(bank)
+    distances = nearest_distances(look(judge, real, bank.device)[:, :width], known)
+    return TooAlike(known, float(distances.quantile(percentile)))
+
+
 def gather_critics(
+    bank: PictureBank,
     output: Path,
     seer: Path,
     classifier: Path,
     *,
-    ranking: Ranking,
     toy: bool,
     judge_steps: int,
-    device: torch.device,
     say: Callable[[str], None],
 ) -> Critics:
-    """Load the critics from `output/critics`, those trained there before or trained now on `output/pack`."""
-    bank = PictureBank(output / "pack", device, seed=_SEED)
+    """Load the critics from `output/critics`, those trained there before or trained now on the pack."""
     network = TOY_NETWORK if toy else NetworkSize()
     folder = output / "critics"
     torch.manual_seed(_SEED)
     judge = load_or_train_judge(bank, folder / "judge.safetensors", size=network, steps=judge_steps, say=say)
     torch.manual_seed(_SEED + 1)
     encoder, tokenizer = load_or_train_dual_encoder(bank, folder, size=network, steps=judge_steps, say=say)
-    width = judge.features.out_features
-    known = look(judge, learnt_from(bank), device)[:, :width]
-    _, real = held_out(bank)
-    distances = nearest_distances(look(judge, real, device)[:, :width], known)
-    return Critics(
-        judge,
-        encoder,
-        tokenizer,
-        load_seer(seer, classifier, device),
-        known,
-        float(distances.quantile(ranking.nearest)),
-        device,
-    )
+    return Critics(judge, encoder, tokenizer, load_seer(seer, classifier, bank.device), bank.device)

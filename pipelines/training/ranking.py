@@ -66,15 +66,21 @@ class Wish:
 
 @dataclass(frozen=True)
 class Critics:
-    """Those who rank; `known` are the judge's features of training pictures, `too_near` a distance."""
+    """Those who say how well a picture shows its wish."""
 
     judge: Judge
     encoder: DualEncoder
     tokenizer: CLIPTokenizer
     seer: Seer
-    known: torch.Tensor
-    too_near: float
     device: torch.device
+
+
+@dataclass(frozen=True)
+class TooAlike:
+    """The judge's features of training pictures, and the distance to one below which a picture is a copy."""
+
+    known: torch.Tensor
+    distance: float
 
 
 def plan_wishes(
@@ -114,6 +120,7 @@ def rank(
     painter: Painter,
     manner: Manner,
     critics: Critics,
+    too_alike: TooAlike,
     wishes: Sequence[Wish],
     folder: Path,
     *,
@@ -136,7 +143,9 @@ def rank(
             for _ in range(ranking.candidates)
         ]
         images = painter.paint(wanted, manner, lambda _: None)
-        scores = score(critics, part, images, ranking).unflatten(0, (len(part), ranking.candidates))
+        scores = score(critics, too_alike, part, images, ranking).unflatten(
+            0, (len(part), ranking.candidates)
+        )
         best = scores.max(1)
         for index, (wish, trial, value) in enumerate(
             zip(part, best.indices.tolist(), best.values.tolist(), strict=True)
@@ -149,7 +158,11 @@ def rank(
 
 
 def score(
-    critics: Critics, wishes: Sequence[Wish], images: Sequence[torch.Tensor], ranking: Ranking
+    critics: Critics,
+    too_alike: TooAlike,
+    wishes: Sequence[Wish],
+    images: Sequence[torch.Tensor],
+    ranking: Ranking,
 ) -> torch.Tensor:
     """How well each candidate shows its wish, (N,); those of one wish come one after the other.
 
@@ -175,7 +188,7 @@ def score(
     total += ranking.likeness_weight * _likeness(critics, wishes, images, of)
     found = [_palette_found(wishes[index // each], image) for index, image in enumerate(images)]
     total += ranking.palette_weight * torch.tensor(found, device=device)
-    near = nearest_distances(features, critics.known) < critics.too_near
+    near = nearest_distances(features, too_alike.known) < too_alike.distance
     return total.masked_fill(near, -math.inf)
 
 

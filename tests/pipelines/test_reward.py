@@ -23,8 +23,8 @@ from pipelines.training.diffusion import NoisePrediction
 from pipelines.training.evaluation.palette import WORDS, palette_words
 from pipelines.training.latent_bank import load_frozen_autoencoder, tokenize
 from pipelines.training.pack import FORMATS
-from pipelines.training.pictures import to_images
-from pipelines.training.ranking import Critics, Ranking, Wish
+from pipelines.training.pictures import PictureBank, to_images
+from pipelines.training.ranking import Critics, Wish
 from pipelines.training.reward import RewardLoss, RewardTraining, Trajectory
 from pipelines.training.verdicts import Weights, ask_critics, displeasure, freeze, log_palette_shares
 from tests.toy_pack import write_classifier, write_pack, write_wordnet
@@ -54,13 +54,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def critics(run: Path) -> Critics:
     found = gather_critics(
+        PictureBank(run / "made" / "pack", torch.device("cpu"), seed=0),
         run / "made",
         run / "seer",
         run / "colours.pt2",
-        ranking=Ranking(),
         toy=True,
         judge_steps=1,
-        device=torch.device("cpu"),
         say=lambda _: None,
     )
     freeze(found)
