@@ -151,7 +151,7 @@ def bench(
         for name, asked in beside_guided.items():
             ways[name] = partial(_picture, as_studio, asked)
         if openvino_is_for(as_studio):
-            as_studio.openvino = prepare_openvino(as_studio, _wait)
+            as_studio.openvino = prepare_openvino(as_studio)
             for name, asked in beside_guided.items():
                 ways[name + _BY_OPENVINO] = partial(_picture_by_openvino, as_studio, asked)
         times = _in_turn(ways, (plain, plain_guided), rounds)
@@ -225,11 +225,6 @@ def _picture_by_openvino(model: StableDiffusion, recipe: Recipe) -> object:
     calls = Calls(model)
     latents = paint(model, recipe, predict=lambda rows: calls.predict(rows, "openvino")[0])
     return decode_kept(model, [latents], decoder_for(["openvino"]))
-
-
-def _wait(seconds: float) -> bool:
-    time.sleep(seconds)
-    return False
 
 
 def painted_and_kept(model: StableDiffusion, recipe: Recipe, folder: Path) -> float:

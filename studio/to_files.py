@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -175,7 +174,7 @@ def paint_all(
         if deterministic and model.device.type != "cpu":
             buckets = fit_buckets(model, deterministic=True)
         if calls.startswith("openvino") and openvino_is_for(model):
-            model.openvino = prepare_openvino(model, _wait)
+            model.openvino = prepare_openvino(model)
         if "compiled" in calls and cuda_graphs_are_for(model):
             model.compiled = CudaGraphs(model, waits=True)
         asking = Calls(model, buckets)
@@ -203,11 +202,6 @@ def paint_all(
                 writer.close()
             painted, decoder = decode_kept(model, [latents], decoder_for(map(str, made), calls))[0]
             save_png(path, stitch(recipe, painted, open_source).whole, recipe, calls_in_words(made, decoder))
-
-
-def _wait(seconds: float) -> bool:
-    time.sleep(seconds)
-    return False
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from importlib.metadata import version
@@ -95,14 +96,19 @@ class OpenVINO:
         return self._compiled[key]
 
 
+def _never_over(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
 def prepare_openvino(
-    model: StableDiffusion, is_over: Callable[[float], bool], cache: Path | None = None
+    model: StableDiffusion, is_over: Callable[[float], bool] = _never_over, cache: Path | None = None
 ) -> OpenVINO | None:
     """Convert a model in another process, unless it was done before, and compile its first format.
 
     Args:
         model: on a CPU.
-        is_over: waits up to so many seconds, and tells whether to give up.
+        is_over: waits up to so many seconds, and tells whether to give up; never by default.
         cache: the folder for what is converted.
 
     Returns:

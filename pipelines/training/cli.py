@@ -29,6 +29,7 @@ from pipelines.training.options import (
     WordNetFolder,
     Workers,
 )
+from pipelines.training.refusing import need_limit, refused
 from pipelines.training.seeing_cli import seeing_app
 
 if TYPE_CHECKING:
@@ -69,14 +70,7 @@ def _run(
             own=own,
         )
     except FileNotFoundError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-
-
-def _need_limit(*limits: float | int | None) -> None:
-    if all(limit is None for limit in limits):
-        typer.echo("error: say how long to train: --minutes, --max-steps or both", err=True)
-        raise typer.Exit(2)
+        raise refused(str(error)) from error
 
 
 @train_app.command()
@@ -97,10 +91,9 @@ def autoencoder(
     ] = False,
 ) -> None:
     """Train the autoencoder: pictures to latents and back."""
-    _need_limit(minutes, max_steps)
+    need_limit(minutes, max_steps)
     if anchored and initial is None:
-        typer.echo("error: --anchored keeps the latents of another model: name it by --initial", err=True)
-        raise typer.Exit(2)
+        raise refused("--anchored keeps the latents of another model: name it by --initial")
     run = _run(data, output, size, resume=resume, workers=workers, limit=limit, compiled=compiled)
     run.autoencoder(
         minutes=minutes, max_steps=max_steps, batch_size=batch_size, initial=initial, anchored=anchored
@@ -128,7 +121,7 @@ def text_encoder(
     limit: Limit = None,
 ) -> None:
     """Train the text encoder to read English as a sentence encoder does, the words of a wide list too."""
-    _need_limit(minutes, max_steps)
+    need_limit(minutes, max_steps)
     run = _run(data, output, size, resume=resume, workers=workers, limit=limit)
     run.text_encoder(
         words=words,
@@ -161,7 +154,7 @@ def diffusion(
 
     A text encoder that is there too stays as it is; without one it is learnt along with the U-Net.
     """
-    _need_limit(minutes, max_steps)
+    need_limit(minutes, max_steps)
     run = _run(
         data,
         output,
@@ -176,10 +169,7 @@ def diffusion(
     if initial is not None:
         run.take_over(initial)
     if not run.has_autoencoder:
-        typer.echo(
-            f"error: no autoencoder in {output}: train one first, or name a model by --initial", err=True
-        )
-        raise typer.Exit(2)
+        raise refused(f"no autoencoder in {output}: train one first, or name a model by --initial")
     run.diffusion(
         minutes=minutes,
         max_steps=max_steps,
@@ -207,7 +197,7 @@ def distill(
     own: Own = None,
 ) -> None:
     """Distil a model into the companion that paints in four steps; goes into lcm/ beside its other parts."""
-    _need_limit(minutes, max_steps)
+    need_limit(minutes, max_steps)
     run = _run(data, output, size, resume=resume, workers=workers, limit=limit, own=own)
     run.distill(
         model, guidance_scale=guidance_scale, minutes=minutes, max_steps=max_steps, batch_size=batch_size
@@ -233,7 +223,7 @@ def style_classifier(
     limit: Limit = None,
 ) -> None:
     """Train the classifier that steers a model towards styles; goes into style_classifier/ in its folder."""
-    _need_limit(minutes, max_steps)
+    need_limit(minutes, max_steps)
     run = _run(data, output, size, resume=resume, workers=workers, limit=limit)
     accuracy = run.style_classifier(
         model, minutes=minutes, max_steps=max_steps, batch_size=batch_size, most_per_style=most_per_style
@@ -257,7 +247,7 @@ def everything(
     limit: Limit = None,
 ) -> None:
     """Train both, one after the other; the U-Net gets what the autoencoder leaves of --minutes."""
-    _need_limit(minutes, max_steps)
+    need_limit(minutes, max_steps)
     if minutes is not None and autoencoder_minutes is None:
         autoencoder_minutes = 0.3 * minutes
     run = _run(
@@ -292,8 +282,7 @@ def average(
     try:
         average_models(model, earlier, output, share=share, autoencoder_share=autoencoder_share)
     except (FileNotFoundError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        raise refused(str(error)) from error
     typer.echo(str(output))
 
 
@@ -309,6 +298,5 @@ def export(
     try:
         size_bytes = export_checkpoint(output, model, size=size)
     except (FileNotFoundError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        raise refused(str(error)) from error
     typer.echo(f"{model}: {size_bytes:,} bytes")

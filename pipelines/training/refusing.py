@@ -33,3 +33,9 @@ def check_data(data: Path) -> None:
     """Refuse a folder without a shard."""
     if not sorted(data.glob("*.tar*")):
         raise refused(f"no .tar shard in {data}: --data is the folder of the data pack")
+
+
+def need_limit(*limits: float | int | None) -> None:
+    """Refuse a run that would never end."""
+    if all(limit is None for limit in limits):
+        raise refused("say how long to train: --minutes, --max-steps or both")

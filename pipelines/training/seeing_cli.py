@@ -24,7 +24,7 @@ from pipelines.training.options import (
     WordNetFolder,
     Workers,
 )
-from pipelines.training.refusing import check_data, find_or_refuse, refused
+from pipelines.training.refusing import check_data, find_or_refuse, need_limit, refused
 
 seeing_app = typer.Typer()
 
@@ -138,8 +138,7 @@ def reward(
     limit: Limit = None,
 ) -> None:
     """Tune a U-Net so that critics see in its pictures what was wished for; leaves the model in --output."""
-    if minutes is None and max_steps is None:
-        raise refused("Say how long to train: --minutes, --max-steps or both.")
+    need_limit(minutes, max_steps)
     check_data(data)
 
     from pipelines.training.critics import reward_with_critics

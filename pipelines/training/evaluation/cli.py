@@ -6,7 +6,6 @@ torch is imported by the commands, not by this module, so that listing the comma
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -166,13 +165,9 @@ def evaluate_mixing(
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    def wait(seconds: float) -> bool:
-        time.sleep(seconds)
-        return False
-
     loaded = load_model(folder)
     if openvino_is_for(loaded):
-        loaded.openvino = prepare_openvino(loaded, wait)
+        loaded.openvino = prepare_openvino(loaded)
     assert loaded.style_classifier is not None
     known, pace = loaded.style_classifier.styles, folder.defaults
     agreement = read_prompts(prompts_file or PROMPTS_FILE).agreement
