@@ -3,13 +3,14 @@
 Deep reward tuning (Wu et al., 2024): a picture is painted step by step without gradients, then a few of its
 steps are computed again, their inputs held fixed. The picture depends on the output of each in a known,
 linear way, so that what the critics say of it reaches the first steps, which compose, as well as the last.
-The guided half alone is tuned: what the U-Net paints without words stays the pack's.
+The guided half alone is tuned: what the U-Net paints without words stays the pack's. Critics of single
+pictures alone would have it paint them all alike, so now and then a crowd is held against the pack's.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,21 +18,24 @@ import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines.training.architecture import build_scheduler, load_tokenizer
 from pipelines.training.autoencoder import decode
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
+from pipelines.training.crowds import Crowd
 from pipelines.training.diffusion import DiffusionLoss, DiffusionTraining, NoisePrediction
 from pipelines.training.distributed import Stateful, average_gradients
+from pipelines.training.evaluation.network import learnt_from
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, export_model, paint_sheet
-from pipelines.training.latent_bank import load_frozen_autoencoder, load_latent_bank, tokenize
+from pipelines.training.latent_bank import LatentBank, load_frozen_autoencoder, load_latent_bank, tokenize
 from pipelines.training.loop import Loop, place, set_learning_rate
 from pipelines.training.pack import Format
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Wish
-from pipelines.training.verdicts import Asked, Weights, ask_critics, displeasure, freeze
+from pipelines.training.seeing import ask, classify
+from pipelines.training.verdicts import Weights, ask_critics, displeasure, freeze
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class RewardTraining:
 
     Each step paints `batch_size` wishes in `path_steps` steps, `traced` of which are computed again for their
     gradient, with a guidance drawn from `guidance`. `reward` is what the critics' loss counts beside the
-    pack's, and `decoded_at_once` how many pictures are decoded and judged together.
+    pack's, its gradient never longer than `most` times the pack's, and `decoded_at_once` how many pictures
+    are decoded and judged together. Every `crowd_every`th batch the pack's own captions are painted instead,
+    hardly guided, and their crowd counts `crowd`.
     """
 
     batch_size: int = 128
@@ -48,11 +54,17 @@ class RewardTraining:
     traced: int = 2
     guidance: tuple[float, float] = (4.0, 7.0)
     reward: float = 0.002
+    most: float = 3.0
     learning_rate: float = 2e-5
     ema_decay: float = 0.99
     warmup_steps: int = 20
     decoded_at_once: int = 64
     weights: Weights = field(default_factory=Weights)
+    crowd: float = 1.0
+    crowd_every: int = 4
+    crowd_guidance: tuple[float, float] = (1.0, 2.0)
+    crowd_width: int = 64
+    crowd_decay: float = 0.95
     pack: DiffusionTraining = field(default_factory=DiffusionTraining)
     log_every: int = 10
     checkpoint_minutes: float = 3.0
@@ -84,43 +96,104 @@ class Trajectory:
         return self._kept[number] * noisy - self._taken[number] * v
 
 
+Judged = Callable[[torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
+"""Pixels (B, 3, H, W) and the numbers (B,) of what was asked for, to the parts of a loss, scalars."""
+
+
+@dataclass(frozen=True)
+class Commission:
+    """Pictures that can be asked for, the guidance they are painted with, from and to, and their judge.
+
+    `ids[format]` (N, captions, T) are their captions, `numbers[format]` (N,) what the judge knows them by.
+    """
+
+    ids: dict[Format, torch.Tensor]
+    numbers: dict[Format, torch.Tensor]
+    guidance: tuple[float, float]
+    judge: Judged
+
+    def draw(
+        self, step: int, count: int, generator: torch.Generator
+    ) -> tuple[Format, torch.Tensor, torch.Tensor]:
+        """A format, which is the same in every process, and `count` captions (B, T) with their numbers."""
+        shapes, counts = list(self.numbers), [len(numbers) for numbers in self.numbers.values()]
+        shape = random.Random(step).choices(shapes, counts)[0]
+        ids, numbers = self.ids[shape], self.numbers[shape]
+
+        def integers(end: int) -> torch.Tensor:
+            return torch.randint(end, (count,), device=ids.device, generator=generator)
+
+        rows = integers(len(ids))
+        return shape, ids[rows, integers(ids.shape[1])].long(), numbers[rows]
+
+
+def commission_wishes(
+    critics: Critics,
+    wishes: Sequence[Wish],
+    tokenizer: CLIPTokenizer,
+    training: RewardTraining,
+    generator: torch.Generator,
+) -> Commission:
+    """Wishes, each judged by itself; `tokenizer` is the model's own."""
+    asked, device = ask_critics(critics, wishes), critics.device
+    ids = tokenize(tokenizer, [wish.caption for wish in wishes]).to(device)
+    numbers = {
+        shape: torch.tensor([row for row, wish in enumerate(wishes) if wish.shape == shape], device=device)
+        for shape in {wish.shape: None for wish in wishes}
+    }
+
+    def judge(pixels: torch.Tensor, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
+        return displeasure(critics, pixels, asked.take(numbers), training.weights, generator)
+
+    by_shape = {shape: ids[rows, None] for shape, rows in numbers.items()}
+    return Commission(by_shape, numbers, training.guidance, judge)
+
+
+def commission_crowd(
+    critics: Critics, bank: PictureBank, encoded: LatentBank, training: RewardTraining
+) -> Commission:
+    """The pack's own captions, every picture as often, judged as a crowd; needs the bank's pixels."""
+    answers = ask(critics.seer.classifier, learnt_from(bank), critics.device)
+    crowd = Crowd(answers, training.crowd_width, training.crowd_decay)
+    numbers = {
+        shape: torch.tensor([n for n, row in enumerate(rows) if not row.validation], device=critics.device)
+        for shape, rows in bank.rows.items()
+    }
+
+    def judge(pixels: torch.Tensor, _: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"crowd": training.crowd * crowd.distance(classify(critics.seer.classifier, pixels))}
+
+    ids = {shape: encoded.input_ids[shape][rows] for shape, rows in numbers.items()}
+    return Commission(ids, numbers, training.crowd_guidance, judge)
+
+
 class RewardLoss:
-    """Paints wishes, and carries what the critics say of them back into the U-Net's gradients."""
+    """Paints what is asked for, and carries what is said of it back into the U-Net's gradients."""
 
     def __init__(
         self,
         model: NoisePrediction,
         vae: AutoencoderKL,
-        critics: Critics,
-        wishes: Sequence[Wish],
-        ids: torch.Tensor,
         empty_ids: torch.Tensor,
         training: RewardTraining,
         generator: torch.Generator,
     ) -> None:
-        """Hold the networks; `ids` (N, T) are the wishes' captions for the model itself."""
-        self.model, self.vae, self.critics, self.training = model, vae, critics, training
-        self.ids, self.empty_ids, self.generator = ids.long(), empty_ids.long(), generator
-        self.device = ids.device
-        self.asked = ask_critics(critics, wishes)
-        self.rows: dict[Format, torch.Tensor] = {
-            shape: torch.tensor(rows, device=self.device)
-            for shape in {wish.shape: None for wish in wishes}
-            if (rows := [number for number, wish in enumerate(wishes) if wish.shape == shape])
-        }
+        """Hold the networks; `empty_ids` (T,) is the prompt that pictures are guided away from."""
+        self.model, self.vae, self.training = model, vae, training
+        self.empty_ids, self.generator = empty_ids.long(), generator
+        self.device = empty_ids.device
         self.path = Trajectory(build_scheduler().alphas_cumprod.to(self.device), training.path_steps)
 
-    def backward(self, step: int) -> dict[str, torch.Tensor]:
+    def backward(self, commission: Commission, step: int) -> dict[str, torch.Tensor]:
         """Add the gradients of one batch, `reward` times; return the parts of the loss, scalars."""
-        shapes, counts = list(self.rows), [len(rows) for rows in self.rows.values()]
-        shape = random.Random(step).choices(shapes, counts)[0]
-        rows = self._draw_rows(shape)
+        shape, ids, numbers = commission.draw(step, self.training.batch_size, self.generator)
         with torch.no_grad():
-            text, empty = self.model.read(self.ids[rows]), self.model.read(self.empty_ids[None])
-        guidance = self._draw(*self.training.guidance)
+            text, empty = self.model.read(ids), self.model.read(self.empty_ids[None])
+        low, high = commission.guidance
+        guidance = low + (high - low) * torch.rand((), device=self.device, generator=self.generator).item()
         traced = torch.randperm(self.training.path_steps)[: self.training.traced].tolist()
         picture, met = self._paint(shape, text, empty, guidance, traced)
-        parts, pull = self._judge(picture, self.asked.take(rows))
+        parts, pull = self._judge(picture, numbers, commission.judge)
         # Of the guided v, unconditional + guidance (conditional - unconditional), the conditional is tuned.
         scale = self.training.reward * guidance * self.training.path_steps / self.training.traced
         for number in traced:
@@ -146,13 +219,14 @@ class RewardLoss:
             latents = self.path.step(latents, v, number)
         return latents, met
 
-    def _judge(self, latents: torch.Tensor, asked: Asked) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The parts of the critics' loss, and its gradient by the latents, (B, C, h, w)."""
+    def _judge(
+        self, latents: torch.Tensor, numbers: torch.Tensor, judge: Judged
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The parts of the loss, and its gradient by the latents, (B, C, h, w)."""
         leaf = latents.detach().requires_grad_()
         parts: dict[str, torch.Tensor] = {}
         for some in torch.arange(len(leaf), device=self.device).split(self.training.decoded_at_once):
-            pixels = self._decode(leaf[some])
-            told = displeasure(self.critics, pixels, asked.take(some), self.training.weights, self.generator)
+            told = judge(self._decode(leaf[some]), numbers[some])
             share = len(some) / len(leaf)
             torch.stack(list(told.values())).sum().mul(share).backward()
             for name, value in told.items():
@@ -167,17 +241,9 @@ class RewardLoss:
     def _predict(self, latents: torch.Tensor, number: int, text: torch.Tensor) -> torch.Tensor:
         return self.model.predict(latents, self.path.timesteps[number].expand(len(latents)), text)
 
-    def _draw_rows(self, shape: Format) -> torch.Tensor:
-        known = self.rows[shape]
-        count = self.training.batch_size
-        return known[torch.randint(len(known), (count,), device=self.device, generator=self.generator)]
-
-    def _draw(self, low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), device=self.device, generator=self.generator))
-
 
 class RewardStep:
-    """One training step: a batch of the pack and a batch of wishes."""
+    """One training step: a batch of the pack, and a batch of wishes or a crowd."""
 
     def __init__(
         self,
@@ -185,11 +251,13 @@ class RewardStep:
         model: NoisePrediction,
         pack: DiffusionLoss,
         reward: RewardLoss,
+        wishes: Commission,
+        crowd: Commission,
         training: RewardTraining,
     ) -> None:
         """Set up the optimizer."""
         self.accelerator, self.model, self.training = accelerator, model, training
-        self.pack, self.reward = pack, reward
+        self.pack, self.reward, self.wishes, self.crowd = pack, reward, wishes, crowd
         self.averaged = AveragedModel(model, training.ema_decay)
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -205,15 +273,28 @@ class RewardStep:
         """Train once; `progress` runs from 0 to 1."""
         scale = learning_rate_scale(progress, step, warmup_steps=self.training.warmup_steps)
         set_learning_rate(self.optimizer, self.training.learning_rate * scale)
+        crowded = step % self.training.crowd_every == self.training.crowd_every - 1
+        parts = self.reward.backward(self.crowd if crowded else self.wishes, step)
+        told = self._take_gradients()
         loss = self.pack.train(self.model, step)
         loss.backward()
-        parts = self.reward.backward(step)
-        average_gradients(self.accelerator, self.weights)
-        norm = nn.utils.clip_grad_norm_(self.weights, 1.0)
+        learnt = self._take_gradients()
+        lengths = [nn.utils.get_total_norm(gradients) for gradients in (learnt, told)]
+        # The critics' is longer by far where an early step was traced: it must not drown the pack's.
+        share = (self.training.most * lengths[0] / lengths[1].clamp_min(1e-12)).clamp(max=1.0)
+        for weight, from_pack, from_critics in zip(self.weights, learnt, told, strict=True):
+            weight.grad = from_pack + share * from_critics
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.averaged.update()
-        return {"loss": loss, "gradient": norm, **parts}
+        return {"loss": loss, "gradient": lengths[0], "critics_gradient": lengths[1], **parts}
+
+    def _take_gradients(self) -> list[torch.Tensor]:
+        """The mean of all processes' gradients, which are none then."""
+        average_gradients(self.accelerator, self.weights)
+        taken = [torch.zeros_like(one) if one.grad is None else one.grad for one in self.weights]
+        self.optimizer.zero_grad(set_to_none=True)
+        return taken
 
 
 def train_reward(
@@ -237,19 +318,22 @@ def train_reward(
     torch.manual_seed(accelerator.process_index)
     vae, tokenizer = load_frozen_autoencoder(model, device), load_tokenizer(model / "tokenizer")
     encoded = load_latent_bank(accelerator, bank, vae, tokenizer)
+    freeze(critics)
+    wished = commission_wishes(critics, wishes, tokenizer, training, bank.generator)
+    crowd = commission_crowd(critics, bank, encoded, training)
     bank.pixels.clear()
     unet = UNet2DConditionModel.from_pretrained(str(model / "unet"), dtype=torch.float32)
     text_encoder = CLIPTextModel.from_pretrained(str(model / "text_encoder"), dtype=torch.float32)
     assert isinstance(unet, UNet2DConditionModel)
     text_encoder.eval().requires_grad_(False)
     tuned = place(NoisePrediction(text_encoder, unet, autocast=device.type == "cuda"), device)
-    freeze(critics)
-    ids = tokenize(tokenizer, [wish.caption for wish in wishes]).to(device)
     train_step = RewardStep(
         accelerator,
         tuned,
         DiffusionLoss(bank, encoded, training.pack),
-        RewardLoss(tuned, vae, critics, wishes, ids, encoded.empty_ids, training, bank.generator),
+        RewardLoss(tuned, vae, encoded.empty_ids, training, bank.generator),
+        wished,
+        crowd,
         training,
     )
 

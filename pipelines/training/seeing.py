@@ -122,12 +122,13 @@ def ask(
     device: torch.device,
 ) -> torch.Tensor:
     """The classifier's answers about images (height, width, 3) uint8 of any size: (N, K) on `device`."""
+    return map_by_size(lambda batch: classify(classifier, to_pixels(batch)), images, device, batch_size=32)
 
-    def answer(batch: torch.Tensor) -> torch.Tensor:
-        size = (SIDE_PX, SIDE_PX)
-        return classifier(functional.interpolate(to_pixels(batch), size, mode="bicubic", antialias=True))
 
-    return map_by_size(answer, images, device, batch_size=32)
+def classify(classifier: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
+    """The classifier's answers about pixels (B, 3, H, W) in [-1, 1] of any size: (B, K)."""
+    size = (SIDE_PX, SIDE_PX)
+    return classifier(functional.interpolate(pixels, size, mode="bicubic", antialias=True))
 
 
 def train_seer(

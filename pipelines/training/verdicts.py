@@ -15,11 +15,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pipelines.training.evaluation.dual_encoder import SubjectRanks
 from pipelines.training.evaluation.network import CROP_PX, vary
 from pipelines.training.evaluation.palette import LEAST_SHARE, WORDS
 from pipelines.training.latent_bank import tokenize
 from pipelines.training.ranking import Critics, Wish
-from pipelines.training.seeing import SIDE_PX
+from pipelines.training.seeing import classify
 
 _NOT_ASKED = -1
 
@@ -36,6 +37,7 @@ class Weights:
     style: float = 1.0
     genre: float = 1.0
     likeness: float = 0.3
+    subject: float = 0.5
     seen: float = 0.3
     palette: float = 1.0
     sure_enough: float = -0.3
@@ -49,7 +51,8 @@ class Asked:
     """What N wishes ask for, as the critics read it.
 
     `styles` and `genres` (N,) are a judge's labels, -1 for none; `colours` (N, 16) and `words` (N, V) are 1
-    for those that a caption names; `captions` (N, D) are a dual encoder's vectors.
+    for those that a caption names; `captions` (N, D) are a dual encoder's vectors, and `subjects`
+    (styles, V, D) its vectors of every word in every style, the same for all wishes.
     """
 
     styles: torch.Tensor
@@ -57,11 +60,17 @@ class Asked:
     colours: torch.Tensor
     words: torch.Tensor
     captions: torch.Tensor
+    subjects: torch.Tensor
 
     def take(self, rows: torch.Tensor) -> Asked:
         """Those of some rows, (B,)."""
         return Asked(
-            self.styles[rows], self.genres[rows], self.colours[rows], self.words[rows], self.captions[rows]
+            self.styles[rows],
+            self.genres[rows],
+            self.colours[rows],
+            self.words[rows],
+            self.captions[rows],
+            self.subjects,
         )
 
 
@@ -78,12 +87,14 @@ def ask_critics(critics: Critics, wishes: Sequence[Wish]) -> Asked:
         return torch.tensor([[float(word in words) for word in known] for words in told])
 
     ids = tokenize(critics.tokenizer, [wish.caption for wish in wishes]).to(device)
+    ranks = SubjectRanks(critics.encoder, critics.tokenizer, critics.seer.words, device)
     return Asked(
         labels([wish.facts.style for wish in wishes], judge.styles).to(device),
         labels([wish.facts.genre for wish in wishes], judge.genres).to(device),
         named(tuple(WORDS)).to(device),
         named(critics.seer.words).to(device),
         torch.cat([critics.encoder.encode_words(part) for part in ids.split(1024)]),
+        torch.stack([ranks.queries(style) for style in judge.styles]),
     )
 
 
@@ -106,18 +117,19 @@ def displeasure(
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
         view = vary(_crop(pixels, generator), generator)
         seen, vectors = judge(view).float(), encoder(view).float()
-        size = (SIDE_PX, SIDE_PX)
-        answers = critics.seer.classifier(functional.interpolate(pixels, size, mode="bilinear"))
+        answers = classify(critics.seer.classifier, pixels)
     _, style, genre = seen.split([judge.features.out_features, len(judge.styles), len(judge.genres)], dim=1)
     probe = critics.seer.probe
     surprise = (probe(answers.float()) - probe.get_buffer("prior")).clamp(max=weights.seen_most)
     told = asked.words / asked.words.sum(1, keepdim=True).clamp_min(1)
+    scale = encoder.log_scale.exp()
     # As logarithms, since a share that is nearly nothing has nearly no slope.
     short = (math.log(weights.colour_share) - log_palette_shares(pixels, weights.softness)).clamp_min(0)
     return {
         "style": weights.style * _doubt(style, asked.styles, weights.sure_enough),
         "genre": weights.genre * _doubt(genre, asked.genres, weights.sure_enough),
-        "likeness": weights.likeness * _unlikeness(encoder.log_scale.exp() * vectors, asked.captions),
+        "likeness": weights.likeness * _unlikeness(scale * vectors, asked.captions),
+        "subject": weights.subject * _unseen(scale * vectors, asked, told, weights.sure_enough),
         "seen": -weights.seen * (surprise * told).sum(1).mean(),
         "palette": weights.palette * (short * asked.colours).sum() / asked.colours.sum().clamp_min(1),
     }
@@ -149,6 +161,13 @@ def _doubt(logits: torch.Tensor, labels: torch.Tensor, sure_enough: float) -> to
     known = labels != _NOT_ASKED
     sure = logits.log_softmax(1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
     return -(sure.clamp(max=sure_enough) * known).sum() / known.sum().clamp_min(1)
+
+
+def _unseen(pictures: torch.Tensor, asked: Asked, told: torch.Tensor, sure_enough: float) -> torch.Tensor:
+    """Cross entropy of pictures (B, D) with the words that are told (B, V), among all in their style."""
+    subjects = asked.subjects[asked.styles.clamp_min(0)]
+    sure = (subjects @ pictures[:, :, None])[:, :, 0].log_softmax(1).clamp(max=sure_enough)
+    return -(sure * told).sum() / told.sum().clamp_min(1)
 
 
 def _unlikeness(pictures: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:

@@ -19,13 +19,15 @@ from pipelines.training.architecture import build_scheduler, load_tokenizer
 from pipelines.training.captions import Facts
 from pipelines.training.cli import train_app
 from pipelines.training.critics import gather_critics
+from pipelines.training.crowds import Crowd
 from pipelines.training.diffusion import NoisePrediction
+from pipelines.training.evaluation.metrics import frechet_distance
 from pipelines.training.evaluation.palette import WORDS, palette_words
 from pipelines.training.latent_bank import load_frozen_autoencoder, tokenize
 from pipelines.training.pack import FORMATS
 from pipelines.training.pictures import PictureBank, to_images
 from pipelines.training.ranking import Critics, Wish
-from pipelines.training.reward import RewardLoss, RewardTraining, Trajectory
+from pipelines.training.reward import RewardLoss, RewardTraining, Trajectory, commission_wishes
 from pipelines.training.verdicts import Weights, ask_critics, displeasure, freeze, log_palette_shares
 from tests.toy_pack import write_classifier, write_pack, write_wordnet
 
@@ -98,6 +100,31 @@ def test_soft_shares_of_colours_agree_with_the_rule() -> None:
         assert words[int(share.argmax())] == palette_words(image)[0]
 
 
+def test_a_crowd_s_loss_is_its_frechet_distance_and_has_its_gradient() -> None:
+    torch.manual_seed(0)
+    real = torch.randn(400, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64) + 1
+    made = (real[:100] * 0.7 + torch.randn(100, 6, dtype=torch.float64) + 0.5).requires_grad_()
+    crowd = Crowd(real, width=6, decay=0.0)
+    loss = crowd.distance(made)
+    expected = frechet_distance(crowd.see(made.detach()), crowd.see(real))
+    assert loss.item() == pytest.approx(expected, rel=0.05)  # a variance of 100 is over 99 there
+    loss.backward()
+    assert made.grad is not None
+    slope = made.grad.square().sum().item()
+    moved = crowd.distance(made.detach() - 1e-3 * made.grad).item()
+    assert (loss.item() - moved) / 1e-3 == pytest.approx(slope, rel=0.01)
+
+
+def test_a_crowd_remembers_the_pictures_before() -> None:
+    torch.manual_seed(0)
+    real = torch.randn(2000, 3)
+    narrow, whole = (Crowd(real, width=3, decay=decay) for decay in (0.0, 0.99))
+    parts = real[real[:, 0].argsort()].split(200)
+    alone, together = ([crowd.distance(part).item() for part in parts] for crowd in (narrow, whole))
+    assert alone[-1] > 1
+    assert together[-1] < 0.1
+
+
 def test_pixels_that_follow_the_critics_please_them(critics: Critics) -> None:
     wishes = [WISH, Wish(Facts("emoji-3d", "3d render", genre="icon"), "cat face, 3d render", SHAPE)]
     asked = ask_critics(critics, wishes)
@@ -133,17 +160,15 @@ def test_gradients_are_those_of_what_the_critics_say(run: Path, critics: Critics
     loss = RewardLoss(
         NoisePrediction(text_encoder, unet, autocast=False),
         load_frozen_autoencoder(folder, device),
-        critics,
-        [WISH],
-        tokenize(tokenizer, [WISH.caption]),
         tokenize(tokenizer, [""])[0],
         once,
         torch.Generator(),
     )
+    wishes = commission_wishes(critics, [WISH], tokenizer, once, loss.generator)
 
     def told() -> float:
         loss.generator.manual_seed(3)
-        return sum(value.item() for value in loss.backward(0).values())
+        return sum(value.item() for value in loss.backward(wishes, 0).values())
 
     told()
     gradients = [weight.grad.clone() for weight in unet.parameters() if weight.grad is not None]

@@ -121,14 +121,14 @@ class SubjectRanks:
     ) -> torch.Tensor:
         """The rank of each picture's subject, 0 for the first: (N,) for images (height, width, 3) uint8."""
         seen = look(self.encoder, images, self.device)
-        queries = {style: self._queries(style) for style in set(styles)}
+        queries = {style: self.queries(style) for style in set(styles)}
         likeness = torch.stack([queries[style] @ vector for style, vector in zip(styles, seen, strict=True)])
         index = torch.tensor([self.names.index(subject) for subject in subjects], device=self.device)
         return (likeness > likeness.gather(1, index[:, None])).sum(1)
 
     @torch.no_grad()
-    def _queries(self, style: str) -> torch.Tensor:
-        """The mean vector of every subject's wordings, (names, D)."""
+    def queries(self, style: str) -> torch.Tensor:
+        """The mean vector of every subject's wordings in a style, (names, D)."""
         wordings = [query.format(name, style) for name in self.names for query in QUERIES]
         vectors = self.encoder.encode_words(tokenize(self.tokenizer, wordings).to(self.device))
         return vectors.unflatten(0, (len(self.names), len(QUERIES))).mean(1)
