@@ -16,20 +16,23 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import LCMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, LCMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import parametrize
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines.training.architecture import build_scheduler, load_tokenizer
+from pipelines.training.autoencoder import decode
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.distributed import Stateful
+from pipelines.training.evaluation.palette import WORDS
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, paint_sheet
-from pipelines.training.latent_bank import LatentBank, load_frozen_autoencoder, load_latent_bank
+from pipelines.training.latent_bank import LatentBank, load_frozen_autoencoder, load_latent_bank, tokenize
 from pipelines.training.loop import Loop, place, set_learning_rate
 from pipelines.training.pictures import PictureBank
+from pipelines.training.verdicts import Weights, missing_colours
 
 LORA_FILE = Path("lcm") / "pytorch_lora_weights.safetensors"
 """Where the companion lies in its model's folder, under the name that diffusers looks for."""
@@ -41,7 +44,8 @@ class DistillationTraining:
 
     `target_decay` is that of the averaged student whose answers are the target, `path_steps` the number of
     points on a path, `guidance_scale` the teacher's, `huber` where the loss turns from square to absolute.
-    Updates are learnt at `rank` and kept at `kept_rank`.
+    Updates are learnt at `rank` and kept at `kept_rank`. The colours that a caption names are looked for in
+    `decoded` of a batch's answers, and count `palette`: four steps lose them first.
     """
 
     batch_size: int = 256
@@ -52,6 +56,8 @@ class DistillationTraining:
     path_steps: int = 50
     guidance_scale: float = 3.5
     huber: float = 1e-3
+    palette: float = 0.02
+    decoded: int = 64
     warmup_steps: int = 50
     log_every: int = 50
     checkpoint_minutes: float = 4.0
@@ -145,8 +151,8 @@ class ConsistencyLoss:
         self.boundary.get_scalings_for_boundary_condition_discrete(0)  # sets sigma_data
         self.empty = self._encode(empty_ids.long()[None])
 
-    def __call__(self, latents: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """The loss, a scalar, of latents (B, C, h, w) with captions (B, T)."""
+    def __call__(self, latents: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, a scalar, of latents (B, C, h, w) with captions (B, T), and the student's answers."""
         with torch.no_grad():
             text = self._encode(ids)
             position = torch.randint(1, len(self.alpha_bar), (len(latents),), device=latents.device)
@@ -155,9 +161,8 @@ class ConsistencyLoss:
             noisy = signal * latents + spread * noise
             earlier = self._step(noisy, position, text)
             target = self._answer(self.target.model, earlier, position - 1, text)
-        error = self._answer(self.student, noisy, position, text) - target
-        huber = self.training.huber
-        return ((error.square() + huber**2).sqrt() - huber).mean()
+        answer, huber = self._answer(self.student, noisy, position, text), self.training.huber
+        return (((answer - target).square() + huber**2).sqrt() - huber).mean(), answer
 
     def _encode(self, ids: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -202,6 +207,27 @@ class ConsistencyLoss:
             return unet(noisy, self.timesteps[position - 1], text, return_dict=False)[0].float()
 
 
+class PaletteLoss:
+    """How much the student's answers lack of the colours that captions name."""
+
+    def __init__(self, vae: AutoencoderKL, tokenizer: CLIPTokenizer, device: torch.device) -> None:
+        """Find each colour word's token."""
+        self.vae = vae
+        ids = tokenize(tokenizer, list(WORDS)).to(device).long()
+        # Of a word that is cut into several tokens the first would be part of other words too.
+        whole = ids[:, 2] == int(str(tokenizer.eos_token_id))
+        self.tokens = torch.where(whole, ids[:, 1], -1)
+
+    def __call__(self, answers: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """The loss, a scalar, of answers (B, C, h, w) to captions (B, T)."""
+        asked = (ids[:, :, None] == self.tokens).any(1).float()
+        latents = answers / float(self.vae.config["scaling_factor"])
+        with torch.autocast(latents.device.type, torch.bfloat16, enabled=latents.is_cuda):
+            pixels = decode(self.vae, latents).float()
+        weights = Weights()
+        return missing_colours(pixels, asked, weights.colour_share, weights.softness)
+
+
 class DistillationStep:
     """One training step of the companion."""
 
@@ -209,12 +235,14 @@ class DistillationStep:
         self,
         updates: nn.ModuleDict,
         loss: ConsistencyLoss,
+        palette: PaletteLoss,
         bank: PictureBank,
         encoded: LatentBank,
         training: DistillationTraining,
     ) -> None:
         """Set up the optimizer."""
         self.updates, self.loss, self.training = updates, loss, training
+        self.palette = palette
         self.bank, self.encoded = bank, encoded
         self.optimizer = torch.optim.AdamW(
             updates.parameters(), lr=training.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
@@ -229,13 +257,16 @@ class DistillationStep:
         """Train on one batch; `progress` runs from 0 to 1."""
         scale = learning_rate_scale(progress, step, warmup_steps=self.training.warmup_steps)
         set_learning_rate(self.optimizer, self.training.learning_rate * scale)
-        loss = self.loss(*self.encoded.draw(self.bank, step, self.training.batch_size))
-        loss.backward()
+        latents, ids = self.encoded.draw(self.bank, step, self.training.batch_size)
+        loss, answers = self.loss(latents, ids)
+        seen = self.training.decoded
+        palette = self.palette(answers[:seen], ids[:seen])
+        (loss + self.training.palette * palette).backward()
         nn.utils.clip_grad_norm_(self.updates.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.loss.target.update()
-        return {"loss": loss}
+        return {"loss": loss, "palette": palette}
 
 
 def distill(
@@ -268,7 +299,8 @@ def distill(
     student = copy.deepcopy(teacher)
     updates = add_low_rank(student, training.rank)
     loss = ConsistencyLoss(teacher, student, text_encoder, training, encoded.empty_ids)
-    train_step = DistillationStep(updates, loss, bank, encoded, training)
+    palette = PaletteLoss(vae, tokenizer, device)
+    train_step = DistillationStep(updates, loss, palette, bank, encoded, training)
 
     def keep(step: int) -> None:
         save_low_rank(updates, output / LORA_FILE, training.kept_rank)

@@ -123,16 +123,26 @@ def displeasure(
     surprise = (probe(answers.float()) - probe.get_buffer("prior")).clamp(max=weights.seen_most)
     told = asked.words / asked.words.sum(1, keepdim=True).clamp_min(1)
     scale = encoder.log_scale.exp()
-    # As logarithms, since a share that is nearly nothing has nearly no slope.
-    short = (math.log(weights.colour_share) - log_palette_shares(pixels, weights.softness)).clamp_min(0)
     return {
         "style": weights.style * _doubt(style, asked.styles, weights.sure_enough),
         "genre": weights.genre * _doubt(genre, asked.genres, weights.sure_enough),
         "likeness": weights.likeness * _unlikeness(scale * vectors, asked.captions),
         "subject": weights.subject * _unseen(scale * vectors, asked, told, weights.sure_enough),
         "seen": -weights.seen * (surprise * told).sum(1).mean(),
-        "palette": weights.palette * (short * asked.colours).sum() / asked.colours.sum().clamp_min(1),
+        "palette": weights.palette
+        * missing_colours(pixels, asked.colours, weights.colour_share, weights.softness),
     }
+
+
+def missing_colours(
+    pixels: torch.Tensor, asked: torch.Tensor, colour_share: float, softness: float
+) -> torch.Tensor:
+    """How far colours that are asked for (B, 16) fall short of their share of pixels (B, 3, H, W), a scalar.
+
+    As logarithms, since a share that is nearly nothing has nearly no slope.
+    """
+    short = (math.log(colour_share) - log_palette_shares(pixels, softness)).clamp_min(0)
+    return (short * asked).sum() / asked.sum().clamp_min(1)
 
 
 def log_palette_shares(pixels: torch.Tensor, softness: float) -> torch.Tensor:

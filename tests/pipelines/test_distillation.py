@@ -8,17 +8,28 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines.training.architecture import TOY, build_autoencoder, build_scheduler, build_unet
+from pipelines.training.architecture import (
+    TOY,
+    build_autoencoder,
+    build_scheduler,
+    build_unet,
+    load_tokenizer,
+)
+from pipelines.training.autoencoder import encode
 from pipelines.training.compiling import compile_unet
 from pipelines.training.distillation import (
     LORA_FILE,
     ConsistencyLoss,
     DistillationTraining,
     LowRank,
+    PaletteLoss,
     add_low_rank,
     save_low_rank,
 )
+from pipelines.training.latent_bank import load_frozen_autoencoder, tokenize
 from pipelines.training.soup import average_low_rank, average_models
+
+EMBEDDED = Path(__file__).parents[2] / "assets" / "models" / "atelier-v1"
 
 
 def test_consistency_loss_is_zero_for_a_student_that_has_arrived() -> None:
@@ -41,9 +52,23 @@ def test_consistency_loss_is_zero_for_a_student_that_has_arrived() -> None:
             return (input_ids.float()[..., None],)
 
     loss = ConsistencyLoss(Perfect(), Perfect(), Text(), training, torch.zeros(3, dtype=torch.long))
-    drawn = loss(picture.expand(32, -1, -1, -1), torch.zeros(32, 3, dtype=torch.long))
+    drawn, answers = loss(picture.expand(32, -1, -1, -1), torch.zeros(32, 3, dtype=torch.long))
     # The boundary leaves a trace of the noise at the first point, where its weight is not quite one.
     assert drawn.item() < 1e-3
+    torch.testing.assert_close(answers, picture.expand_as(answers), atol=0.02, rtol=0)
+
+
+def test_colours_that_a_caption_names_are_looked_for_in_the_student_s_answers() -> None:
+    device = torch.device("cpu")
+    vae, tokenizer = load_frozen_autoencoder(EMBEDDED, device), load_tokenizer(EMBEDDED / "tokenizer")
+    red = torch.tensor([0.5, -0.77, -1.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    latents = encode(vae, red) * float(vae.config["scaling_factor"])
+    loss = PaletteLoss(vae, tokenizer, device)
+    captions = ["baroque, red tones", "baroque, blue tones", "baroque"]
+    lacks = [loss(latents, ids[None]).item() for ids in tokenize(tokenizer, captions).long()]
+    assert lacks[0] == 0.0
+    assert lacks[1] > 1.0
+    assert lacks[2] == 0.0
 
 
 def test_compiled_blocks_serve_every_format_and_predict_the_same() -> None:
