@@ -60,8 +60,8 @@ class RewardTraining:
     warmup_steps: int = 20
     decoded_at_once: int = 64
     weights: Weights = field(default_factory=Weights)
-    crowd: float = 1.0
-    crowd_every: int = 4
+    crowd: float = 0.25
+    crowd_every: int = 3
     crowd_guidance: tuple[float, float] = (1.0, 2.0)
     crowd_width: int = 64
     crowd_decay: float = 0.95
