@@ -118,7 +118,10 @@ def _plan(
     """Wishes, and the common words of the pack's titles."""
     facts = [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
     common = common_words(one.title for one in facts)
-    return plan_wishes(facts, common, critics.seer.words, wishes, seed), common
+    # As the square root of how often pictures show them: the commonest more often, but not alone.
+    shown = critics.seer.probe.get_buffer("prior").sigmoid().sqrt().tolist()
+    words = dict(zip(critics.seer.words, shown, strict=True))
+    return plan_wishes(facts, common, words, wishes, seed), common
 
 
 def _too_alike(judge: Judge, bank: PictureBank, percentile: float) -> TooAlike:

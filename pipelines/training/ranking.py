@@ -12,7 +12,7 @@ import math
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,11 +84,11 @@ class TooAlike:
 
 
 def plan_wishes(
-    facts: Sequence[Facts], common: frozenset[str], words: Sequence[str], count: int, seed: int
+    facts: Sequence[Facts], common: frozenset[str], words: Mapping[str, float], count: int, seed: int
 ) -> list[Wish]:
     """Half are one word in a style, some a genre in another's style, some as the pack has it.
 
-    `facts` are those of training pictures, `words` what a seer knows.
+    `facts` are those of training pictures, `words` what a seer knows, each wished for as often as it weighs.
     """
     rng = random.Random(seed)
     by_style: dict[str, list[Facts]] = defaultdict(list)
@@ -104,7 +104,8 @@ def plan_wishes(
         palette = palette[: rng.randint(1, 2)]
         source = "emoji-3d" if style == _RENDERED else "painting"
         if kind < 0.5:
-            wished = Facts(source, style, title=rng.choice(words), palette=palette)
+            word = rng.choices(list(words), list(words.values()))[0]
+            wished = Facts(source, style, title=word, palette=palette)
         elif kind < 0.8 and painted and style not in (_RENDERED, _SHEETS):
             other = rng.choice(painted)
             tags = [*title_tags(other.title, common), *other.seen]

@@ -74,13 +74,15 @@ def test_wishes_ask_for_styles_in_their_shares_and_for_subjects_of_other_styles(
         Facts("emoji-3d", "3d render", title="cat", genre="icon"),
         Facts("pomology", "botanical watercolour", title="pear", genre="botanical illustration"),
     ]
-    wishes = plan_wishes(facts, frozenset({"ship"}), ["tree", "cat"], 400, seed=3)
-    assert wishes == plan_wishes(facts, frozenset({"ship"}), ["tree", "cat"], 400, seed=3)
+    wishes = plan_wishes(facts, frozenset({"ship"}), {"tree": 1.0, "cat": 3.0}, 400, seed=3)
+    assert wishes == plan_wishes(facts, frozenset({"ship"}), {"tree": 1.0, "cat": 3.0}, 400, seed=3)
     styles = Counter(wish.facts.style for wish in wishes)
     assert styles["baroque"] > styles["botanical watercolour"] > 20
     assert {wish.shape for wish in wishes} == set(FORMATS)
     assert any(wish.facts.title == "cat" and wish.facts.style == "baroque" for wish in wishes)
     assert not any(wish.facts.genre == "landscape" and wish.facts.style == "3d render" for wish in wishes)
+    titles = Counter(wish.facts.title for wish in wishes)
+    assert titles["cat"] > 2 * titles["tree"] > 20
     assert all(wish.caption for wish in wishes)
 
 
