@@ -46,7 +46,7 @@ class RewardTraining:
     gradient, with a guidance drawn from `guidance`. `reward` is what the critics' loss counts beside the
     pack's, its gradient never longer than `most` times the pack's, and `decoded_at_once` how many pictures
     are decoded and judged together. Every `crowd_every`th batch the pack's own captions are painted instead,
-    hardly guided, and their crowd counts `crowd`.
+    hardly guided, and their crowd counts `crowd`; `crowd_pictures` of the pack's make up the other.
     """
 
     batch_size: int = 128
@@ -55,16 +55,17 @@ class RewardTraining:
     guidance: tuple[float, float] = (4.0, 7.0)
     reward: float = 0.002
     most: float = 3.0
-    learning_rate: float = 2e-5
+    learning_rate: float = 2e-4
     ema_decay: float = 0.99
     warmup_steps: int = 20
-    decoded_at_once: int = 64
+    decoded_at_once: int = 128
     weights: Weights = field(default_factory=Weights)
     crowd: float = 0.25
     crowd_every: int = 3
     crowd_guidance: tuple[float, float] = (1.0, 2.0)
     crowd_width: int = 64
     crowd_decay: float = 0.95
+    crowd_pictures: int = 8192
     pack: DiffusionTraining = field(default_factory=DiffusionTraining)
     log_every: int = 10
     checkpoint_minutes: float = 3.0
@@ -153,7 +154,9 @@ def commission_crowd(
     critics: Critics, bank: PictureBank, encoded: LatentBank, training: RewardTraining
 ) -> Commission:
     """The pack's own captions, every picture as often, judged as a crowd; needs the bank's pixels."""
-    answers = ask(critics.seer.classifier, learnt_from(bank), critics.device)
+    pictures = learnt_from(bank)
+    some = random.Random(0).sample(pictures, min(training.crowd_pictures, len(pictures)))
+    answers = ask(critics.seer.classifier, some, critics.device)
     crowd = Crowd(answers, training.crowd_width, training.crowd_decay)
     numbers = {
         shape: torch.tensor([n for n, row in enumerate(rows) if not row.validation], device=critics.device)
@@ -313,6 +316,8 @@ def train_reward(
 
     All but the U-Net stays as it is.
     """
+    # Five networks in three formats each: trying out cuDNN's kernels for all took a minute and a half.
+    torch.backends.cudnn.benchmark = False
     device = accelerator.device
     journal = Journal(output / "log.jsonl", enabled=accelerator.is_main_process)
     torch.manual_seed(accelerator.process_index)
