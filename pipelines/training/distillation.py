@@ -27,12 +27,11 @@ from pipelines.training.autoencoder import decode
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.distributed import Stateful
-from pipelines.training.evaluation.palette import WORDS
+from pipelines.training.evaluation.palette import WORDS, missing_colours
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, paint_sheet
 from pipelines.training.latent_bank import LatentBank, load_frozen_autoencoder, load_latent_bank, tokenize
 from pipelines.training.loop import Loop, place, set_learning_rate
 from pipelines.training.pictures import PictureBank
-from pipelines.training.verdicts import Weights, missing_colours
 
 LORA_FILE = Path("lcm") / "pytorch_lora_weights.safetensors"
 """Where the companion lies in its model's folder, under the name that diffusers looks for."""
@@ -224,8 +223,7 @@ class PaletteLoss:
         latents = answers / float(self.vae.config["scaling_factor"])
         with torch.autocast(latents.device.type, torch.bfloat16, enabled=latents.is_cuda):
             pixels = decode(self.vae, latents).float()
-        weights = Weights()
-        return missing_colours(pixels, asked, weights.colour_share, weights.softness)
+        return missing_colours(pixels, asked)
 
 
 class DistillationStep:

@@ -6,18 +6,16 @@ There they choose among finished pictures; here each opinion is differentiable.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from pipelines.training.evaluation.dual_encoder import SubjectRanks
 from pipelines.training.evaluation.network import CROP_PX, vary
-from pipelines.training.evaluation.palette import LEAST_SHARE, WORDS
+from pipelines.training.evaluation.palette import WORDS, missing_colours
 from pipelines.training.latent_bank import tokenize
 from pipelines.training.ranking import Critics, Wish
 from pipelines.training.seeing import classify
@@ -30,8 +28,7 @@ class Weights:
     """How much each opinion counts, and where more of it counts for nothing.
 
     `sure_enough` caps a judge's log-probability and `seen_most` a seer's surprise, so that no picture is bent
-    to please them beyond reason. A colour is there at `colour_share` of the picture, somewhat more than the
-    rule asks for; a pixel goes from one name to the next over `softness`, a squared distance in RGB.
+    to please them beyond reason.
     """
 
     style: float = 1.0
@@ -42,8 +39,6 @@ class Weights:
     palette: float = 1.0
     sure_enough: float = -0.3
     seen_most: float = 4.0
-    colour_share: float = LEAST_SHARE + 0.06
-    softness: float = 1500.0
 
 
 @dataclass(frozen=True)
@@ -129,29 +124,8 @@ def displeasure(
         "likeness": weights.likeness * _unlikeness(scale * vectors, asked.captions),
         "subject": weights.subject * _unseen(scale * vectors, asked, told, weights.sure_enough),
         "seen": -weights.seen * (surprise * told).sum(1).mean(),
-        "palette": weights.palette
-        * missing_colours(pixels, asked.colours, weights.colour_share, weights.softness),
+        "palette": weights.palette * missing_colours(pixels, asked.colours),
     }
-
-
-def missing_colours(
-    pixels: torch.Tensor, asked: torch.Tensor, colour_share: float, softness: float
-) -> torch.Tensor:
-    """How far colours that are asked for (B, 16) fall short of their share of pixels (B, 3, H, W), a scalar.
-
-    As logarithms, since a share that is nearly nothing has nearly no slope.
-    """
-    short = (math.log(colour_share) - log_palette_shares(pixels, softness)).clamp_min(0)
-    return (short * asked).sum() / asked.sum().clamp_min(1)
-
-
-def log_palette_shares(pixels: torch.Tensor, softness: float) -> torch.Tensor:
-    """The logarithm of each colour word's share in pixels (B, 3, H, W), (B, 16): the rule made soft."""
-    small = functional.interpolate(pixels.float().clamp(-1, 1), (64, 64), mode="area")
-    points = torch.tensor(list(WORDS.values()), device=pixels.device, dtype=torch.float32)
-    coloured = (small + 1).mul(127.5).flatten(2).transpose(1, 2)
-    distances = (coloured[:, :, None] - points).square().sum(-1)
-    return (-distances / softness).log_softmax(2).logsumexp(1) - math.log(distances.shape[1])
 
 
 def _crop(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -22,13 +22,13 @@ from pipelines.training.critics import gather_critics
 from pipelines.training.crowds import Crowd
 from pipelines.training.diffusion import NoisePrediction
 from pipelines.training.evaluation.metrics import frechet_distance
-from pipelines.training.evaluation.palette import WORDS, palette_words
+from pipelines.training.evaluation.palette import WORDS, log_palette_shares, palette_words
 from pipelines.training.latent_bank import load_frozen_autoencoder, tokenize
 from pipelines.training.pack import FORMATS
 from pipelines.training.pictures import PictureBank, to_images
 from pipelines.training.ranking import Critics, Wish
 from pipelines.training.reward import RewardLoss, RewardTraining, Trajectory, commission_wishes
-from pipelines.training.verdicts import Weights, ask_critics, displeasure, freeze, log_palette_shares
+from pipelines.training.verdicts import Weights, ask_critics, displeasure, freeze
 from tests.toy_pack import write_classifier, write_pack, write_wordnet
 
 SHAPE = FORMATS[-1]
@@ -93,7 +93,7 @@ def test_a_trajectory_is_ddim_and_its_picture_is_linear_in_every_output() -> Non
 def test_soft_shares_of_colours_agree_with_the_rule() -> None:
     torch.manual_seed(0)
     pixels = torch.rand(6, 3, 1, 1) * 2 - 1 + 0.2 * torch.randn(6, 3, 64, 64)
-    shares = log_palette_shares(pixels, Weights().softness).exp()
+    shares = log_palette_shares(pixels).exp()
     torch.testing.assert_close(shares.sum(1), torch.ones(6))
     words = list(WORDS)
     for share, image in zip(shares, to_images(pixels), strict=True):

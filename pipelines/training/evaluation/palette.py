@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from pipelines.training.captions import Facts
 from pipelines.training.pack import is_validation, read_shards
@@ -39,6 +41,12 @@ it measured them. An evaluation reports how well the rule agrees with the labels
 LEAST_SHARE = 0.14
 """A colour is named when it covers this share of the picture or more, as the pack's description says."""
 
+_ENOUGH = LEAST_SHARE + 0.06
+"""Of the picture, more of a colour counts for nothing as a loss: somewhat more than the rule asks for."""
+
+_SOFTNESS = 1500.0
+"""Over this squared distance in RGB a pixel goes from one name to the next, where the rule is made soft."""
+
 MOST_WORDS = 3
 _SIDE_PX = 64
 
@@ -53,6 +61,24 @@ def palette_words(image: torch.Tensor) -> tuple[str, ...]:
     order = np.argsort(-shares, kind="stable")[:MOST_WORDS]
     words = tuple(WORDS)
     return tuple(words[index] for index in order if shares[index] >= LEAST_SHARE)
+
+
+def missing_colours(pixels: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """How far colours that are asked for (B, 16) fall short in pixels (B, 3, H, W) in [-1, 1], a scalar loss.
+
+    As logarithms, since a share that is nearly nothing has nearly no slope.
+    """
+    short = (math.log(_ENOUGH) - log_palette_shares(pixels)).clamp_min(0)
+    return (short * asked).sum() / asked.sum().clamp_min(1)
+
+
+def log_palette_shares(pixels: torch.Tensor) -> torch.Tensor:
+    """The logarithm of each colour word's share in pixels (B, 3, H, W), (B, 16): the rule made soft."""
+    small = functional.interpolate(pixels.float().clamp(-1, 1), (_SIDE_PX, _SIDE_PX), mode="area")
+    points = torch.tensor(list(WORDS.values()), device=pixels.device, dtype=torch.float32)
+    coloured = (small + 1).mul(127.5).flatten(2).transpose(1, 2)
+    distances = (coloured[:, :, None] - points).square().sum(-1)
+    return (-distances / _SOFTNESS).log_softmax(2).logsumexp(1) - math.log(distances.shape[1])
 
 
 def palette_likeness(measured: tuple[str, ...], told: tuple[str, ...]) -> float:
