@@ -148,9 +148,7 @@ def paint_all(
     from pipelines.calls import Call, Calls, buckets_of, calls_in_words, decoder_for, engine_of, fit_buckets
     from pipelines.decoding import decode_kept
     from pipelines.denoising import Rows
-    from pipelines.models.cuda_graphs import CudaGraphs, cuda_graphs_are_for
     from pipelines.models.load import load_model
-    from pipelines.models.openvino_cpu import openvino_is_for, prepare_openvino
     from pipelines.prompt_to_image import paint as paint_latents
     from pipelines.stitching import stitch
     from pipelines.style_blending import prompts_of
@@ -173,10 +171,7 @@ def paint_all(
         buckets = buckets_of(model, calls)
         if deterministic and model.device.type != "cpu":
             buckets = fit_buckets(model, deterministic=True)
-        if calls.startswith("openvino") and openvino_is_for(model):
-            model.openvino = prepare_openvino(model)
-        if "compiled" in calls and cuda_graphs_are_for(model):
-            model.compiled = CudaGraphs(model, waits=True)
+        _hasten(model, calls)
         asking = Calls(model, buckets)
         for path, recipe in jobs:
             writer = TimelineWriter(timeline, recipe) if timeline is not None else None
@@ -202,6 +197,20 @@ def paint_all(
                 writer.close()
             painted, decoder = decode_kept(model, [latents], decoder_for(map(str, made), calls))[0]
             save_png(path, stitch(recipe, painted, open_source).whole, recipe, calls_in_words(made, decoder))
+
+
+def _hasten(model: StableDiffusion, calls: str) -> None:
+    """Prepare what the calls in an infotext were made with, where this machine has it."""
+    from pipelines.models.cuda_graphs import CudaGraphs, cuda_graphs_are_for
+    from pipelines.models.openvino_cpu import openvino_is_for, prepare_openvino
+
+    if calls.startswith("openvino") and openvino_is_for(model):
+        try:
+            model.openvino = prepare_openvino(model)
+        except RuntimeError as error:
+            typer.echo(f"{error}. The picture is painted by torch, nearly the same.", err=True)
+    if "compiled" in calls and cuda_graphs_are_for(model):
+        model.compiled = CudaGraphs(model, waits=True)
 
 
 @contextmanager

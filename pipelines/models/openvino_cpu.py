@@ -2,6 +2,9 @@
 
 Converting is done once for a model revision, in a process of its own, and kept in a cache folder; a size is
 compiled when it is first painted. The autoencoder stays with torch: OpenVINO 2026.4 gains nothing on it.
+
+That process also compiles what it converted, since on some processors (seen: an EPYC with AVX2 and without
+AVX-512) OpenVINO's compiler dies of it, and would take the studio with it.
 """
 
 from __future__ import annotations
@@ -58,13 +61,7 @@ class OpenVINO:
         self._files = {adapter: folder / f"unet{adapter}.xml" for adapter in model.adapters.names}
         for file in self._files.values():
             file.stat()
-        self._settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if model.dtype == torch.bfloat16 else "f32",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # Tied to their cores, its threads wait for those that other work is using.
-            "ENABLE_CPU_PINNING": False,
-        }
+        self._settings = _settings(_precision(model))
         self._multiple = model.latent_multiple
         self._compiled: OrderedDict[tuple[str, tuple[int, ...], tuple[int, ...]], Any] = OrderedDict()
 
@@ -87,9 +84,7 @@ class OpenVINO:
         """Return the network for latents (n, C, h, w) and embeddings (n, tokens, dim): seconds if new."""
         key = (adapter, tuple(latents), tuple(embeds))
         if key not in self._compiled:
-            network = self._core.read_model(self._files[adapter])
-            network.reshape({0: list(latents), 1: [latents[0]], 2: list(embeds)})
-            self._compiled[key] = self._core.compile_model(network, "CPU", self._settings)
+            self._compiled[key] = _compile(self._core, self._files[adapter], latents, embeds, self._settings)
             if len(self._compiled) > _COMPILED_AT_MOST:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(key)
@@ -119,7 +114,8 @@ def prepare_openvino(
     """
     cache = cache or cache_dir("openvino")
     if not _folder(model.folder.revision, cache).exists():
-        command = [sys.executable, "-W", "ignore", "-m", __name__, str(model.folder.path), str(cache)]
+        command = [sys.executable, "-W", "ignore", "-m", __name__]
+        command += [str(model.folder.path), str(cache), _precision(model)]
         root = Path(__file__).resolve().parents[2]
         with subprocess.Popen(
             command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
@@ -129,18 +125,21 @@ def prepare_openvino(
                     process.kill()
                     return None
             assert process.stderr is not None
+            if process.returncode < 0:
+                raise RuntimeError("OpenVINO does not work on this processor: it died when it was tried")
             if process.returncode:
                 reason = process.stderr.read().decode(errors="replace").strip().splitlines()
                 raise RuntimeError(f"OpenVINO cannot convert the model: {' '.join(reason[-1:])}")
     prepared = OpenVINO(model, cache)
-    folder, embeds = model.folder, model.encode_prompt([""] * _ROWS).embeds
-    height, width = folder.height // model.vae_scale_factor, folder.width // model.vae_scale_factor
-    prepared.compiled("", (_ROWS, model.network_channels, height, width), embeds.shape)
+    prepared.compiled("", *_first_shapes(model))
     return prepared
 
 
-def convert(path: Path, cache: Path) -> None:
-    """Convert the U-Nets of a model folder, weights in float32, into the cache folder."""
+def convert(path: Path, cache: Path, precision: str) -> None:
+    """Convert the U-Nets of a model folder, weights in float32, into the cache folder, and try them.
+
+    `precision` is what they are tried in, bf16 or f32.
+    """
     from pipelines.models.find import read_model_folder
     from pipelines.models.load import load_model
     from pipelines.models.place import Placement
@@ -161,8 +160,39 @@ def convert(path: Path, cache: Path) -> None:
             network = openvino.convert_model(
                 _Positional(model.unet_on_same_weights(adapter)), example_input=example
             )
-        openvino.save_model(network, whole / f"unet{adapter}.xml", compress_to_fp16=False)
+        file = whole / f"unet{adapter}.xml"
+        openvino.save_model(network, file, compress_to_fp16=False)
+        _compile(openvino.Core(), file, *_first_shapes(model), _settings(precision))
     whole.rename(target)
+
+
+def _precision(model: StableDiffusion) -> str:
+    return "bf16" if model.dtype == torch.bfloat16 else "f32"
+
+
+def _settings(precision: str) -> dict[str, object]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        # Tied to their cores, its threads wait for those that other work is using.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _first_shapes(model: StableDiffusion) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of latents and embeddings in the model's own format."""
+    folder, embeds = model.folder, model.encode_prompt([""] * _ROWS).embeds
+    height, width = folder.height // model.vae_scale_factor, folder.width // model.vae_scale_factor
+    return (_ROWS, model.network_channels, height, width), tuple(embeds.shape)
+
+
+def _compile(
+    core: Any, file: Path, latents: tuple[int, ...], embeds: tuple[int, ...], settings: dict[str, object]
+) -> Any:
+    network = core.read_model(file)
+    network.reshape({0: list(latents), 1: [latents[0]], 2: list(embeds)})
+    return core.compile_model(network, "CPU", settings)
 
 
 class _Positional(nn.Module):
@@ -187,4 +217,4 @@ def _folder(revision: str, cache: Path) -> Path:
 
 if __name__ == "__main__":
     os.nice(_NICE)
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -84,3 +84,15 @@ def test_a_picture_is_painted_again_by_its_own_engine(tiny: StableDiffusion, pre
 def test_converting_is_given_up_when_the_studio_closes(tiny: StableDiffusion, tmp_path: Path) -> None:
     assert prepare_openvino(tiny, lambda _: True, tmp_path) is None
     assert not any(tmp_path.iterdir())
+
+
+def test_where_openvino_dies_the_studio_does_not(
+    tiny: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = tmp_path / "python"
+    dying.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    dying.chmod(0o755)
+    monkeypatch.setattr("pipelines.models.openvino_cpu.sys.executable", str(dying))
+    with pytest.raises(RuntimeError, match="does not work on this processor"):
+        prepare_openvino(tiny, never, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists(), "what was not finished is not taken for converted"
