@@ -191,6 +191,10 @@ def distill(
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     guidance_scale: Annotated[float, typer.Option(min=1, help="What the companion paints as if with.")] = 3.5,
+    judge: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="One that `reward` left in --output/critics."),
+    ] = None,
     resume: Resume = False,
     workers: Workers = CORES,
     limit: Limit = None,
@@ -200,7 +204,12 @@ def distill(
     need_limit(minutes, max_steps)
     run = _run(data, output, size, resume=resume, workers=workers, limit=limit, own=own)
     run.distill(
-        model, guidance_scale=guidance_scale, minutes=minutes, max_steps=max_steps, batch_size=batch_size
+        model,
+        guidance_scale=guidance_scale,
+        judge=judge,
+        minutes=minutes,
+        max_steps=max_steps,
+        batch_size=batch_size,
     )
 
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from transformers import CLIPTokenizer
 
 from pipelines.models.find import ModelFolder
+from pipelines.training.architecture import load_tokenizer
 from pipelines.training.captions import common_words
 from pipelines.training.evaluation.dual_encoder import load_or_train_dual_encoder
 from pipelines.training.evaluation.judge import TOY_NETWORK, Judge, NetworkSize, load_or_train_judge
 from pipelines.training.evaluation.metrics import nearest_distances
 from pipelines.training.evaluation.network import held_out, learnt_from, look
 from pipelines.training.evaluation.painting import Manner, Painter
+from pipelines.training.evaluation.prompts import read_prompts
 from pipelines.training.pack import is_validation, prepare_pack, read_shards
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Ranking, TooAlike, Wish, plan_wishes, rank
 from pipelines.training.seeing import load_seer
 from pipelines.training.stages import Run
+from pipelines.training.wordnet import WordNet
 
 _SEED = 100
 """The evaluation's judges start from seeds 0 and 1: these have nothing in common with them but the pack."""
+
+_MOST_TOKENS = 2
 
 
 def rank_with_critics(
@@ -53,7 +59,7 @@ def rank_with_critics(
     prepare_pack(data, output / "pack", workers=workers, limit=limit)
     bank = PictureBank(output / "pack", device, seed=_SEED)
     critics = gather_critics(bank, output, seer, classifier, toy=toy, judge_steps=judge_steps, say=say)
-    planned, common = _plan(data, critics, wishes, seed, limit)
+    planned, common = _plan(data, critics, wishes, seed, limit, {})
     return rank(
         Painter(model, device, batch_size),
         manner,
@@ -75,6 +81,7 @@ def reward_with_critics(
     seer: Path,
     classifier: Path,
     *,
+    wordnet: WordNet | None,
     size: str,
     minutes: float | None,
     max_steps: int | None,
@@ -91,15 +98,20 @@ def reward_with_critics(
 ) -> None:
     """Train the critics, unless an earlier call has, and tune the model's U-Net; leaves `output/model`.
 
+    With `wordnet` some wishes are worded as no caption is, so that the U-Net learns what to make of them.
     Raises FileNotFoundError where `data` holds no shard.
     """
     run = Run.start(data, output, size=size, resume=resume, workers=workers, limit=limit)
     with run.accelerator.main_process_first():
-        bank = PictureBank(output / "pack", run.accelerator.device, seed=_SEED)
+        start = _SEED + 10 * seed
+        bank = PictureBank(output / "pack", run.accelerator.device, seed=start)
         toy = size == "toy"
-        critics = gather_critics(bank, output, seer, classifier, toy=toy, judge_steps=judge_steps, say=say)
+        critics = gather_critics(
+            bank, output, seer, classifier, toy=toy, judge_steps=judge_steps, seed=start, say=say
+        )
         del bank  # the run loads its own
-    planned, _ = _plan(data, critics, wishes, seed, limit)
+    near = {} if wordnet is None else _near(wordnet, critics.seer.words, load_tokenizer(model / "tokenizer"))
+    planned, _ = _plan(data, critics, wishes, seed, limit, near)
     run.reward(
         model,
         critics,
@@ -113,7 +125,7 @@ def reward_with_critics(
 
 
 def _plan(
-    data: Path, critics: Critics, wishes: int, seed: int, limit: int | None
+    data: Path, critics: Critics, wishes: int, seed: int, limit: int | None, near: dict[str, list[str]]
 ) -> tuple[list[Wish], frozenset[str]]:
     """Wishes, and the common words of the pack's titles."""
     facts = [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
@@ -121,7 +133,20 @@ def _plan(
     # As the square root of how often pictures show them: the commonest more often, but not alone.
     shown = critics.seer.probe.get_buffer("prior").sigmoid().sqrt().tolist()
     words = dict(zip(critics.seer.words, shown, strict=True))
-    return plan_wishes(facts, common, words, wishes, seed), common
+    return plan_wishes(facts, common, words, wishes, seed, near), common
+
+
+def _near(net: WordNet, words: Sequence[str], tokenizer: CLIPTokenizer) -> dict[str, list[str]]:
+    """Words near each of these that the tokenizer cuts in two at the most: rarer ones nobody types.
+
+    None is one that the evaluation holds to be unseen.
+    """
+    taken = {*words, *(new for new, _ in read_prompts().pairs.words)}
+
+    def fits(word: str) -> bool:
+        return word not in taken and len(tokenizer.tokenize(word)) <= _MOST_TOKENS
+
+    return {word: [one for one in net.near(word) if fits(one)] for word in words}
 
 
 def _too_alike(judge: Judge, bank: PictureBank, percentile: float) -> TooAlike:
@@ -141,13 +166,14 @@ def gather_critics(
     *,
     toy: bool,
     judge_steps: int,
+    seed: int = _SEED,
     say: Callable[[str], None],
 ) -> Critics:
     """Load the critics from `output/critics`, those trained there before or trained now on the pack."""
     network = TOY_NETWORK if toy else NetworkSize()
     folder = output / "critics"
-    torch.manual_seed(_SEED)
+    torch.manual_seed(seed)
     judge = load_or_train_judge(bank, folder / "judge.safetensors", size=network, steps=judge_steps, say=say)
-    torch.manual_seed(_SEED + 1)
+    torch.manual_seed(seed + 1)
     encoder, tokenizer = load_or_train_dual_encoder(bank, folder, size=network, steps=judge_steps, say=say)
     return Critics(judge, encoder, tokenizer, load_seer(seer, classifier, bank.device), bank.device)

@@ -27,10 +27,13 @@ from pipelines.training.autoencoder import decode
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.distributed import Stateful
+from pipelines.training.evaluation.judge import Judge, doubts, labels_of, load_judge
+from pipelines.training.evaluation.network import glance
 from pipelines.training.evaluation.palette import WORDS, missing_colours
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, paint_sheet
 from pipelines.training.latent_bank import LatentBank, load_frozen_autoencoder, load_latent_bank, tokenize
 from pipelines.training.loop import Loop, place, set_learning_rate
+from pipelines.training.pack import Format
 from pipelines.training.pictures import PictureBank
 
 LORA_FILE = Path("lcm") / "pytorch_lora_weights.safetensors"
@@ -44,7 +47,8 @@ class DistillationTraining:
     `target_decay` is that of the averaged student whose answers are the target, `path_steps` the number of
     points on a path, `guidance_scale` the teacher's, `huber` where the loss turns from square to absolute.
     Updates are learnt at `rank` and kept at `kept_rank`. The colours that a caption names are looked for in
-    `decoded` of a batch's answers, and count `palette`: four steps lose them first.
+    `decoded` of a batch's answers, and count `palette`: four steps lose them first. Where there is a judge,
+    its doubts of their style and genre count `judged`, those surer than `sure_enough` no further.
     """
 
     batch_size: int = 256
@@ -56,6 +60,8 @@ class DistillationTraining:
     guidance_scale: float = 3.5
     huber: float = 1e-3
     palette: float = 0.02
+    judged: float = 0.02
+    sure_enough: float = -0.3
     decoded: int = 64
     warmup_steps: int = 50
     log_every: int = 50
@@ -206,24 +212,41 @@ class ConsistencyLoss:
             return unet(noisy, self.timesteps[position - 1], text, return_dict=False)[0].float()
 
 
-class PaletteLoss:
-    """How much the student's answers lack of the colours that captions name."""
+class NamedColours:
+    """How much pictures lack of the colours that their captions name."""
 
-    def __init__(self, vae: AutoencoderKL, tokenizer: CLIPTokenizer, device: torch.device) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer, device: torch.device) -> None:
         """Find each colour word's token."""
-        self.vae = vae
         ids = tokenize(tokenizer, list(WORDS)).to(device).long()
         # Of a word that is cut into several tokens the first would be part of other words too.
         whole = ids[:, 2] == int(str(tokenizer.eos_token_id))
         self.tokens = torch.where(whole, ids[:, 1], -1)
 
-    def __call__(self, answers: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """The loss, a scalar, of answers (B, C, h, w) to captions (B, T)."""
-        asked = (ids[:, :, None] == self.tokens).any(1).float()
-        latents = answers / float(self.vae.config["scaling_factor"])
-        with torch.autocast(latents.device.type, torch.bfloat16, enabled=latents.is_cuda):
-            pixels = decode(self.vae, latents).float()
-        return missing_colours(pixels, asked)
+    def __call__(self, pixels: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """The loss, a scalar, of pixels (B, 3, H, W) with captions (B, T)."""
+        return missing_colours(pixels, (ids[:, :, None] == self.tokens).any(1).float())
+
+
+class NamedKinds:
+    """How far a judge is from seeing the styles and genres of the pack's rows in pictures made from them."""
+
+    def __init__(self, judge: Judge, bank: PictureBank, sure_enough: float) -> None:
+        """Number the rows' styles and genres as the judge does."""
+        self.judge, self.sure_enough = judge.requires_grad_(False), sure_enough
+        self.generator, device = bank.generator, bank.device
+        self.labels = {
+            shape: (
+                labels_of(judge.styles, [row.style for row in rows]).to(device),
+                labels_of(judge.genres, [row.genre for row in rows]).to(device),
+            )
+            for shape, rows in bank.rows.items()
+        }
+
+    def __call__(self, pixels: torch.Tensor, shape: Format, rows: torch.Tensor) -> torch.Tensor:
+        """The loss, a scalar, of pixels (B, 3, H, W) with the rows (B,) of one format."""
+        styles, genres = (labels[rows] for labels in self.labels[shape])
+        view = glance(pixels, self.generator)
+        return torch.stack(doubts(self.judge, view, styles, genres, self.sure_enough)).sum()
 
 
 class DistillationStep:
@@ -233,14 +256,16 @@ class DistillationStep:
         self,
         updates: nn.ModuleDict,
         loss: ConsistencyLoss,
-        palette: PaletteLoss,
+        vae: AutoencoderKL,
+        colours: NamedColours,
+        kinds: NamedKinds | None,
         bank: PictureBank,
         encoded: LatentBank,
         training: DistillationTraining,
     ) -> None:
         """Set up the optimizer."""
         self.updates, self.loss, self.training = updates, loss, training
-        self.palette = palette
+        self.vae, self.colours, self.kinds = vae, colours, kinds
         self.bank, self.encoded = bank, encoded
         self.optimizer = torch.optim.AdamW(
             updates.parameters(), lr=training.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
@@ -255,16 +280,26 @@ class DistillationStep:
         """Train on one batch; `progress` runs from 0 to 1."""
         scale = learning_rate_scale(progress, step, warmup_steps=self.training.warmup_steps)
         set_learning_rate(self.optimizer, self.training.learning_rate * scale)
-        latents, ids = self.encoded.draw(self.bank, step, self.training.batch_size)
+        shape = self.bank.choose_format(step)
+        rows = self.bank.draw_rows(shape, self.training.batch_size)
+        latents, ids = self.encoded.take(self.bank, shape, rows)
         loss, answers = self.loss(latents, ids)
         seen = self.training.decoded
-        palette = self.palette(answers[:seen], ids[:seen])
-        (loss + self.training.palette * palette).backward()
+        pixels = self._decode(answers[:seen])
+        told = {"palette": self.training.palette * self.colours(pixels, ids[:seen])}
+        if self.kinds is not None:
+            told["judged"] = self.training.judged * self.kinds(pixels, shape, rows[:seen])
+        (loss + torch.stack(list(told.values())).sum()).backward()
         nn.utils.clip_grad_norm_(self.updates.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.loss.target.update()
-        return {"loss": loss, "palette": palette}
+        return {"loss": loss, **told}
+
+    def _decode(self, answers: torch.Tensor) -> torch.Tensor:
+        latents = answers / float(self.vae.config["scaling_factor"])
+        with torch.autocast(latents.device.type, torch.bfloat16, enabled=latents.is_cuda):
+            return decode(self.vae, latents).float()
 
 
 def distill(
@@ -275,11 +310,13 @@ def distill(
     *,
     training: DistillationTraining,
     budget: Budget,
+    judge: Path | None = None,
     resume: bool = False,
 ) -> None:
     """Distil the model folder `model`, in one process; leaves `LORA_FILE` and sample sheets in `output`.
 
-    Raises ValueError where several processes were started.
+    `judge` is the file of one that `train reward` or `train evaluate` left. Raises ValueError where several
+    processes were started.
     """
     if accelerator.num_processes > 1:
         raise ValueError("distil in one process: its updates are not shared between several")
@@ -297,8 +334,9 @@ def distill(
     student = copy.deepcopy(teacher)
     updates = add_low_rank(student, training.rank)
     loss = ConsistencyLoss(teacher, student, text_encoder, training, encoded.empty_ids)
-    palette = PaletteLoss(vae, tokenizer, device)
-    train_step = DistillationStep(updates, loss, palette, bank, encoded, training)
+    kinds = None if judge is None else NamedKinds(load_judge(judge, device), bank, training.sure_enough)
+    colours = NamedColours(tokenizer, device)
+    train_step = DistillationStep(updates, loss, vae, colours, kinds, bank, encoded, training)
 
     def keep(step: int) -> None:
         save_low_rank(updates, output / LORA_FILE, training.kept_rank)

@@ -32,10 +32,13 @@ class LatentBank:
     def draw(self, bank: PictureBank, step: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw a batch of one format: latents (count, C, h, w), half of them mirrored, and ids (count, T)."""
         shape = bank.choose_format(step)
-        rows = bank.draw_rows(shape, count)
+        return self.take(bank, shape, bank.draw_rows(shape, count))
+
+    def take(self, bank: PictureBank, shape: Format, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take rows (count,) of one format, as `draw` does."""
         ids = self.input_ids[shape]
-        chosen = ids[rows, bank.draw_integers(ids.shape[1], count)]
-        return self.latents[shape][rows, bank.draw_integers(2, count)].float(), chosen.long()
+        chosen = ids[rows, bank.draw_integers(ids.shape[1], len(rows))]
+        return self.latents[shape][rows, bank.draw_integers(2, len(rows))].float(), chosen.long()
 
 
 def load_frozen_autoencoder(output: Path, device: torch.device) -> AutoencoderKL:

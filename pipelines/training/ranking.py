@@ -57,11 +57,15 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Wish:
-    """A picture to be painted, and the facts that its caption was made of."""
+    """A picture to be painted, and the facts that its caption was made of.
+
+    `wording`, where there is one, is the caption in words that critics need not know: painters are told it.
+    """
 
     facts: Facts
     caption: str
     shape: Format
+    wording: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,17 @@ class TooAlike:
 
 
 def plan_wishes(
-    facts: Sequence[Facts], common: frozenset[str], words: Mapping[str, float], count: int, seed: int
+    facts: Sequence[Facts],
+    common: frozenset[str],
+    words: Mapping[str, float],
+    count: int,
+    seed: int,
+    near: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Wish]:
     """Half are one word in a style, some a genre in another's style, some as the pack has it.
 
-    `facts` are those of training pictures, `words` what a seer knows, each wished for as often as it weighs.
+    `facts` are those of training pictures, `words` what a seer knows, each wished for as often as it weighs;
+    half of those that have words `near` them are worded so.
     """
     rng = random.Random(seed)
     by_style: dict[str, list[Facts]] = defaultdict(list)
@@ -103,9 +113,12 @@ def plan_wishes(
         palette = rng.choice(facts).palette if rng.random() < 0.5 else ()
         palette = palette[: rng.randint(1, 2)]
         source = "emoji-3d" if style == _RENDERED else "painting"
+        word, said = "", ""
         if kind < 0.5:
             word = rng.choices(list(words), list(words.values()))[0]
             wished = Facts(source, style, title=word, palette=palette)
+            if near and near.get(word) and rng.random() < 0.5:
+                said = rng.choice(near[word])
         elif kind < 0.8 and painted and style not in (_RENDERED, _SHEETS):
             other = rng.choice(painted)
             tags = [*title_tags(other.title, common), *other.seen]
@@ -113,7 +126,9 @@ def plan_wishes(
             wished = Facts(source, style, title=title, genre=other.genre, palette=palette)
         else:
             wished = own
-        wishes.append(Wish(wished, compose_caption(wished, common, rng), rng.choice(FORMATS)))
+        caption, shape = compose_caption(wished, common, rng), rng.choice(FORMATS)
+        wording = re.sub(rf"\b{re.escape(word)}\b", said, caption) if said else ""
+        wishes.append(Wish(wished, caption, shape, wording))
     return wishes
 
 
@@ -139,7 +154,7 @@ def rank(
     for start in range(0, len(wishes), ranking.wishes_at_once):
         part = wishes[start : start + ranking.wishes_at_once]
         wanted = [
-            Wanted(wish.caption, rng.getrandbits(31), wish.shape)
+            Wanted(wish.wording or wish.caption, rng.getrandbits(31), wish.shape)
             for wish in part
             for _ in range(ranking.candidates)
         ]

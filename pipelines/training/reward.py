@@ -9,6 +9,7 @@ pictures alone would have it paint them all alike, so now and then a crowd is he
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.crowds import Crowd
 from pipelines.training.diffusion import DiffusionLoss, DiffusionTraining, NoisePrediction
 from pipelines.training.distributed import Stateful, average_gradients
-from pipelines.training.evaluation.network import learnt_from
+from pipelines.training.evaluation.network import learnt_from, look, look_at_pixels
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, export_model, paint_sheet
 from pipelines.training.latent_bank import LatentBank, load_frozen_autoencoder, load_latent_bank, tokenize
 from pipelines.training.loop import Loop, place, set_learning_rate
@@ -40,13 +41,14 @@ from pipelines.training.verdicts import Weights, ask_critics, displeasure, freez
 
 @dataclass(frozen=True)
 class RewardTraining:
-    """How a U-Net is tuned; the defaults are those of the shipped model.
+    """How a U-Net is tuned.
 
     Each step paints `batch_size` wishes in `path_steps` steps, `traced` of which are computed again for their
     gradient, with a guidance drawn from `guidance`. `reward` is what the critics' loss counts beside the
     pack's, its gradient never longer than `most` times the pack's, and `decoded_at_once` how many pictures
     are decoded and judged together. Every `crowd_every`th batch the pack's own captions are painted instead,
-    hardly guided, and their crowd counts `crowd`; `crowd_pictures` of the pack's make up the other.
+    less guided, and their crowd counts `crowd`; `crowd_pictures` of the pack's make up the other. Crowds are
+    told apart in `crowd_width` components of the seer's answers and `judged_width` of the judge's features.
     """
 
     batch_size: int = 128
@@ -55,15 +57,16 @@ class RewardTraining:
     guidance: tuple[float, float] = (4.0, 7.0)
     reward: float = 0.002
     most: float = 3.0
-    learning_rate: float = 2e-4
+    learning_rate: float = 1.5e-4
     ema_decay: float = 0.99
     warmup_steps: int = 20
     decoded_at_once: int = 128
     weights: Weights = field(default_factory=Weights)
     crowd: float = 0.25
     crowd_every: int = 3
-    crowd_guidance: tuple[float, float] = (1.0, 2.0)
+    crowd_guidance: tuple[float, float] = (1.5, 3.5)
     crowd_width: int = 64
+    judged_width: int = 32
     crowd_decay: float = 0.95
     crowd_pictures: int = 8192
     pack: DiffusionTraining = field(default_factory=DiffusionTraining)
@@ -137,7 +140,7 @@ def commission_wishes(
 ) -> Commission:
     """Wishes, each judged by itself; `tokenizer` is the model's own."""
     asked, device = ask_critics(critics, wishes), critics.device
-    ids = tokenize(tokenizer, [wish.caption for wish in wishes]).to(device)
+    ids = tokenize(tokenizer, [wish.wording or wish.caption for wish in wishes]).to(device)
     numbers = {
         shape: torch.tensor([row for row, wish in enumerate(wishes) if wish.shape == shape], device=device)
         for shape in {wish.shape: None for wish in wishes}
@@ -156,18 +159,24 @@ def commission_crowd(
     """The pack's own captions, every picture as often, judged as a crowd; needs the bank's pixels."""
     pictures = learnt_from(bank)
     some = random.Random(0).sample(pictures, min(training.crowd_pictures, len(pictures)))
-    answers = ask(critics.seer.classifier, some, critics.device)
-    crowd = Crowd(answers, training.crowd_width, training.crowd_decay)
+    classifier, judge = critics.seer.classifier, critics.judge
+    features = judge.features.out_features
+    seen = Crowd(ask(classifier, some, critics.device), training.crowd_width, training.crowd_decay)
+    looked = look(judge, some, critics.device)[:, :features]
+    judged = Crowd(looked, training.judged_width, training.crowd_decay)
     numbers = {
         shape: torch.tensor([n for n, row in enumerate(rows) if not row.validation], device=critics.device)
         for shape, rows in bank.rows.items()
     }
 
-    def judge(pixels: torch.Tensor, _: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"crowd": training.crowd * crowd.distance(classify(critics.seer.classifier, pixels))}
+    def tell(pixels: torch.Tensor, _: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {
+            "crowd": training.crowd * seen.distance(classify(classifier, pixels)),
+            "judged_crowd": training.crowd * judged.distance(look_at_pixels(judge, pixels)[:, :features]),
+        }
 
     ids = {shape: encoded.input_ids[shape][rows] for shape, rows in numbers.items()}
-    return Commission(ids, numbers, training.crowd_guidance, judge)
+    return Commission(ids, numbers, training.crowd_guidance, tell)
 
 
 class RewardLoss:
@@ -186,6 +195,10 @@ class RewardLoss:
         self.empty_ids, self.generator = empty_ids.long(), generator
         self.device = empty_ids.device
         self.path = Trajectory(build_scheduler().alphas_cumprod.to(self.device), training.path_steps)
+        # What needs no gradient is painted by a copy in bfloat16 throughout, which autocast is not.
+        self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self.painter = copy.deepcopy(model.unet).requires_grad_(False)
+        nn.Module.to(self.painter, self.dtype)
 
     def backward(self, commission: Commission, step: int) -> dict[str, torch.Tensor]:
         """Add the gradients of one batch, `reward` times; return the parts of the loss, scalars."""
@@ -212,12 +225,17 @@ class RewardLoss:
         channels = int(self.model.unet.config["in_channels"])
         size = (len(text), channels, shape.height // 8, shape.width // 8)
         latents = torch.randn(size, device=self.device, generator=self.generator)
-        both = torch.cat([empty.expand(len(text), -1, -1), text])
+        both = torch.cat([empty.expand(len(text), -1, -1), text]).to(self.dtype)
+        for mine, theirs in zip(self.painter.parameters(), self.model.unet.parameters(), strict=True):
+            mine.copy_(theirs)
         met: dict[int, torch.Tensor] = {}
         for number in range(self.training.path_steps):
             if number in traced:
                 met[number] = latents
-            unconditional, conditional = self._predict(latents.repeat(2, 1, 1, 1), number, both).chunk(2)
+            twice = latents.repeat(2, 1, 1, 1).to(self.dtype)
+            timesteps = self.path.timesteps[number].expand(len(twice))
+            told = self.painter(twice, timesteps, both, return_dict=False)[0].float()
+            unconditional, conditional = told.chunk(2)
             v = unconditional + guidance * (conditional - unconditional)
             latents = self.path.step(latents, v, number)
         return latents, met

@@ -174,11 +174,11 @@ def train_seer(
     output.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in probe.state_dict().items()}
     save_file(state, output / SEER_FILE, {"words": "|".join(words)})
-    genres = {one.genre for one in facts if one.genre}
+    styles, genres = {one.style for one in facts}, {one.genre for one in facts if one.genre}
     lines: list[str] = []
     for entry, one, row_words, sure in zip(entries, facts, told, seen, strict=True):
         if one.source in ("painting", "ukiyo-e"):
-            found = _say(sure, words, row_words, genres, one.genre, wordnet, training)
+            found = _say(sure, words, row_words, styles, genres, one.genre, wordnet, training)
             lines += [f"{picture_hash(entry.image)}\t{', '.join(found)}"] if found else []
     path = output / "seen.tsv"
     path.write_text("\n".join(sorted(lines)) + "\n")
@@ -208,14 +208,16 @@ def fit_probe(answers: torch.Tensor, labels: torch.Tensor, training: SeerTrainin
 
 
 def _told(facts: Facts, common: frozenset[str]) -> set[str]:
-    """The words that the pack itself tells of a picture."""
-    return {word for word in (*title_tags(facts.title, common), *facts.keywords, facts.genre) if word}
+    """The words that the pack itself tells of a picture, its style and its genre among them."""
+    kinds = (facts.style, facts.genre)
+    return {word for word in (*title_tags(facts.title, common), *facts.keywords, *kinds) if word}
 
 
 def _say(
     sure: torch.Tensor,
     words: tuple[str, ...],
     told: set[str],
+    styles: set[str],
     genres: set[str],
     genre: str,
     wordnet: WordNet,
@@ -230,7 +232,7 @@ def _say(
         if word in genres:
             fits = not genre and share >= training.least_genre and not genres & set(found)
         else:
-            fits = wordnet.is_seen(word)
+            fits = word not in styles and wordnet.is_seen(word)
         if fits and word not in told:
             found.append(word)
     return found

@@ -122,12 +122,16 @@ def reward(
     ],
     seer: Seer,
     classifier: Classifier,
+    wordnet: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="WordNet's dict folder, for wishes in other words."),
+    ] = None,
     size: Size = "v1",
     minutes: Minutes = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     wishes: Annotated[int, typer.Option(min=1, help="How many different pictures are wished for.")] = 20000,
-    seed: Annotated[int, typer.Option(help="Another one wishes for others.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another one wishes for others, of other critics.")] = 0,
     weight: Annotated[
         float | None, typer.Option(min=0, help="What the critics' loss counts beside the pack's.")
     ] = None,
@@ -142,6 +146,12 @@ def reward(
     check_data(data)
 
     from pipelines.training.critics import reward_with_critics
+    from pipelines.training.wordnet import WordNet
+
+    try:
+        net = None if wordnet is None else WordNet.read(wordnet)
+    except FileNotFoundError as error:
+        raise refused(str(error)) from error
 
     reward_with_critics(
         data,
@@ -149,6 +159,7 @@ def reward(
         model,
         seer,
         classifier,
+        wordnet=net,
         size=size,
         minutes=minutes,
         max_steps=max_steps,

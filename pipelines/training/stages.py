@@ -76,6 +76,7 @@ _TOY_REWARD = RewardTraining(
     decoded_at_once=1,
     crowd_every=2,
     crowd_width=2,
+    judged_width=2,
     pack=_TOY_DIFFUSION,
     log_every=1,
     sheet_steps=2,
@@ -277,11 +278,12 @@ class Run:
         model: Path,
         *,
         guidance_scale: float,
+        judge: Path | None = None,
         minutes: float | None = None,
         max_steps: int | None = None,
         batch_size: int | None = None,
     ) -> None:
-        """Distil a finished model folder into its four-step companion, `output/lcm`."""
+        """Distil a finished model folder into its four-step companion, `output/lcm`; `judge` looks on."""
         distill(
             self.accelerator,
             self._bank(),
@@ -289,6 +291,7 @@ class Run:
             model,
             training=_with(self.distillation_training, batch_size=batch_size, guidance_scale=guidance_scale),
             budget=Budget(minutes, max_steps),
+            judge=judge,
             resume=self.resume,
         )
 

@@ -14,13 +14,12 @@ import torch
 from torch import nn
 
 from pipelines.training.evaluation.dual_encoder import SubjectRanks
-from pipelines.training.evaluation.network import CROP_PX, vary
+from pipelines.training.evaluation.judge import doubts, labels_of
+from pipelines.training.evaluation.network import glance
 from pipelines.training.evaluation.palette import WORDS, missing_colours
 from pipelines.training.latent_bank import tokenize
 from pipelines.training.ranking import Critics, Wish
 from pipelines.training.seeing import classify
-
-_NOT_ASKED = -1
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,13 @@ class Weights:
     to please them beyond reason.
     """
 
-    style: float = 1.0
-    genre: float = 1.0
+    style: float = 1.5
+    genre: float = 2.0
     likeness: float = 0.3
     subject: float = 0.5
-    seen: float = 0.3
-    palette: float = 1.0
+    seen: float = 0.5
+    kind: float = 1.0
+    palette: float = 0.7
     sure_enough: float = -0.3
     seen_most: float = 4.0
 
@@ -45,15 +45,17 @@ class Weights:
 class Asked:
     """What N wishes ask for, as the critics read it.
 
-    `styles` and `genres` (N,) are a judge's labels, -1 for none; `colours` (N, 16) and `words` (N, V) are 1
-    for those that a caption names; `captions` (N, D) are a dual encoder's vectors, and `subjects`
-    (styles, V, D) its vectors of every word in every style, the same for all wishes.
+    `styles` and `genres` (N,) are a judge's labels; `colours` (N, 16) and `words` (N, V) are 1 for those that
+    a caption names, `kinds` (N, V) for the style and the genre as a seer's words; `captions` (N, D) are a
+    dual encoder's vectors, and `subjects` (styles, V, D) its vectors of every word in every style, the same
+    for all wishes.
     """
 
     styles: torch.Tensor
     genres: torch.Tensor
     colours: torch.Tensor
     words: torch.Tensor
+    kinds: torch.Tensor
     captions: torch.Tensor
     subjects: torch.Tensor
 
@@ -64,6 +66,7 @@ class Asked:
             self.genres[rows],
             self.colours[rows],
             self.words[rows],
+            self.kinds[rows],
             self.captions[rows],
             self.subjects,
         )
@@ -73,21 +76,22 @@ class Asked:
 def ask_critics(critics: Critics, wishes: Sequence[Wish]) -> Asked:
     """Read wishes for these critics."""
     device, judge = critics.device, critics.judge
+    styles, genres = ([getattr(wish.facts, name) for wish in wishes] for name in ("style", "genre"))
     told = [set(re.findall(r"[a-z'-]+", wish.caption)) for wish in wishes]
+    kinds = [set(one) for one in zip(styles, genres, strict=True)]
+    words = [one - kind for one, kind in zip(told, kinds, strict=True)]
 
-    def labels(names: Sequence[str], known: Sequence[str]) -> torch.Tensor:
-        return torch.tensor([known.index(name) if name in known else _NOT_ASKED for name in names])
-
-    def named(known: Sequence[str]) -> torch.Tensor:
-        return torch.tensor([[float(word in words) for word in known] for words in told])
+    def named(said: Sequence[set[str]], known: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([[float(word in one) for word in known] for one in said]).to(device)
 
     ids = tokenize(critics.tokenizer, [wish.caption for wish in wishes]).to(device)
     ranks = SubjectRanks(critics.encoder, critics.tokenizer, critics.seer.words, device)
     return Asked(
-        labels([wish.facts.style for wish in wishes], judge.styles).to(device),
-        labels([wish.facts.genre for wish in wishes], judge.genres).to(device),
-        named(tuple(WORDS)).to(device),
-        named(critics.seer.words).to(device),
+        labels_of(judge.styles, styles).to(device),
+        labels_of(judge.genres, genres).to(device),
+        named(told, tuple(WORDS)),
+        named(words, critics.seer.words),
+        named(kinds, critics.seer.words),
         torch.cat([critics.encoder.encode_words(part) for part in ids.split(1024)]),
         torch.stack([ranks.queries(style) for style in judge.styles]),
     )
@@ -108,43 +112,24 @@ def displeasure(
 
     The judge and the dual encoder look at a random crop, varied as in their training.
     """
-    judge, encoder = critics.judge, critics.encoder
+    view = glance(pixels, generator)
+    style, genre = doubts(critics.judge, view, asked.styles, asked.genres, weights.sure_enough)
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
-        view = vary(_crop(pixels, generator), generator)
-        seen, vectors = judge(view).float(), encoder(view).float()
-        answers = classify(critics.seer.classifier, pixels)
-    _, style, genre = seen.split([judge.features.out_features, len(judge.styles), len(judge.genres)], dim=1)
+        vectors = critics.encoder(view).float()
+        answers = classify(critics.seer.classifier, pixels).float()
     probe = critics.seer.probe
-    surprise = (probe(answers.float()) - probe.get_buffer("prior")).clamp(max=weights.seen_most)
-    told = asked.words / asked.words.sum(1, keepdim=True).clamp_min(1)
-    scale = encoder.log_scale.exp()
+    surprise = (probe(answers) - probe.get_buffer("prior")).clamp(max=weights.seen_most)
+    words, kinds = (one / one.sum(1, keepdim=True).clamp_min(1) for one in (asked.words, asked.kinds))
+    vectors = critics.encoder.log_scale.exp() * vectors
     return {
-        "style": weights.style * _doubt(style, asked.styles, weights.sure_enough),
-        "genre": weights.genre * _doubt(genre, asked.genres, weights.sure_enough),
-        "likeness": weights.likeness * _unlikeness(scale * vectors, asked.captions),
-        "subject": weights.subject * _unseen(scale * vectors, asked, told, weights.sure_enough),
-        "seen": -weights.seen * (surprise * told).sum(1).mean(),
+        "style": weights.style * style,
+        "genre": weights.genre * genre,
+        "likeness": weights.likeness * _unlikeness(vectors, asked.captions),
+        "subject": weights.subject * _unseen(vectors, asked, words, weights.sure_enough),
+        "seen": -weights.seen * (surprise * words).sum(1).mean(),
+        "kind": -weights.kind * (surprise * kinds).sum(1).mean(),
         "palette": weights.palette * missing_colours(pixels, asked.colours),
     }
-
-
-def _crop(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A random square of pixels, the same of the whole batch."""
-    height, width = pixels.shape[2:]
-    side = min(CROP_PX, height, width)
-
-    def draw(end: int) -> int:
-        return int(torch.randint(end, (), generator=generator, device=generator.device))
-
-    top, left = draw(height - side + 1), draw(width - side + 1)
-    return pixels[:, :, top : top + side, left : left + side]
-
-
-def _doubt(logits: torch.Tensor, labels: torch.Tensor, sure_enough: float) -> torch.Tensor:
-    """Cross entropy of logits (B, K) with the labels that are asked for, no less than `-sure_enough` each."""
-    known = labels != _NOT_ASKED
-    sure = logits.log_softmax(1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
-    return -(sure.clamp(max=sure_enough) * known).sum() / known.sum().clamp_min(1)
 
 
 def _unseen(pictures: torch.Tensor, asked: Asked, told: torch.Tensor, sure_enough: float) -> torch.Tensor:

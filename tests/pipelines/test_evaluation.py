@@ -168,8 +168,8 @@ def test_mixes_give_a_style_the_weight_that_is_measured() -> None:
 
 
 def test_views_are_the_two_ends_and_looks_keep_their_order() -> None:
-    wide = torch.zeros(1, 160, 224, 3, dtype=torch.uint8)
-    wide[:, :, 200:] = 255
+    wide = torch.full((1, 3, 160, 224), -1.0)
+    wide[..., 200:] = 1
     left, right = two_views(wide)
     assert left.shape == (1, 3, 160, 160)
     assert left.max() == -1
@@ -296,6 +296,13 @@ def test_whole_evaluation_writes_finite_figures_and_keeps_its_judges(
     assert "training the judge" not in again.output
     repeated = json.loads((output / "evaluation.json").read_text())["results"]
     assert repeated == figures
+
+    some = runner.invoke(train_app, [*arguments, "--only", "palettes,pairs"])
+    assert some.exit_code == 2
+    assert "agreement" in some.output
+    assert runner.invoke(train_app, [*arguments, "--only", "pairs,companion"]).exit_code == 0
+    few = json.loads((output / "evaluation.json").read_text())["results"]
+    assert few == {"word pairs": figures["word pairs"]}, "this model has no companion"
 
 
 def test_sheet_paints_each_prompt_from_its_own_seed(model: Path, tmp_path: Path) -> None:

@@ -78,6 +78,12 @@ def test_wishes_ask_for_styles_in_their_shares_and_for_subjects_of_other_styles(
     assert wishes == plan_wishes(facts, frozenset({"ship"}), {"tree": 1.0, "cat": 3.0}, 400, seed=3)
     styles = Counter(wish.facts.style for wish in wishes)
     assert styles["baroque"] > styles["botanical watercolour"] > 20
+    assert not any(wish.wording for wish in wishes)
+    worded = plan_wishes(facts, frozenset({"ship"}), {"tree": 1.0}, 400, seed=3, near={"tree": ["elm"]})
+    elms = [wish for wish in worded if wish.wording]
+    assert 50 < len(elms) < 150
+    assert all("elm" not in wish.caption for wish in worded)
+    assert all(wish.wording == wish.caption.replace("tree", "elm") for wish in elms)
     assert {wish.shape for wish in wishes} == set(FORMATS)
     assert any(wish.facts.title == "cat" and wish.facts.style == "baroque" for wish in wishes)
     assert not any(wish.facts.genre == "landscape" and wish.facts.style == "3d render" for wish in wishes)

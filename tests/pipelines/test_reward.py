@@ -21,6 +21,7 @@ from pipelines.training.cli import train_app
 from pipelines.training.critics import gather_critics
 from pipelines.training.crowds import Crowd
 from pipelines.training.diffusion import NoisePrediction
+from pipelines.training.evaluation.judge import TOY_NETWORK, Judge, doubts, labels_of, load_judge
 from pipelines.training.evaluation.metrics import frechet_distance
 from pipelines.training.evaluation.palette import WORDS, log_palette_shares, palette_words
 from pipelines.training.latent_bank import load_frozen_autoencoder, tokenize
@@ -131,6 +132,8 @@ def test_pixels_that_follow_the_critics_please_them(critics: Critics) -> None:
     words = list(WORDS)
     assert [words[int(index)] for index in asked.colours[0].nonzero()] == ["red"]
     assert asked.genres.tolist() == [-1, critics.judge.genres.index("icon")]
+    kinds = [[critics.seer.words[int(index)] for index in row.nonzero()] for row in asked.kinds]
+    assert kinds == [["romanticism"], ["3d render", "icon"]]
     generator = torch.Generator().manual_seed(0)
     pixels = torch.zeros(2, 3, SHAPE.height, SHAPE.width, requires_grad=True)
     optimizer = torch.optim.Adam([pixels], 0.05)
@@ -198,6 +201,35 @@ def test_a_toy_model_is_tuned_and_all_but_its_u_net_stays(run: Path, tmp_path: P
     for part, same in (("vae", True), ("text_encoder", True), ("unet", False)):
         before, after = (_weights(folder / part) for folder in (run / "made" / "model", tmp_path / "model"))
         assert all(torch.equal(before[name], after[name]) for name in before) == same, part
+
+
+def test_a_judge_looks_on_while_a_companion_is_distilled(run: Path, critics: Critics, tmp_path: Path) -> None:
+    judge = run / "made" / "critics" / "judge.safetensors"
+    again = load_judge(judge, torch.device("cpu"))
+    assert again.genres == critics.judge.genres
+    shutil.copytree(run / "made" / "pack", tmp_path / "pack")
+    command = ["distill", "--data", f"{run / 'data'}", "--output", f"{tmp_path}", "--size", "toy"]
+    command += ["--model", f"{run / 'made' / 'model'}", "--judge", f"{judge}", "--workers", "1"]
+    result = CliRunner().invoke(train_app, [*command, "--max-steps", "2"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert all(line["judged"] > 0 for line in log if "loss" in line)
+
+
+def test_a_judge_s_doubts_are_of_what_was_asked_for_alone() -> None:
+    judge = Judge(TOY_NETWORK, ["baroque", "romanticism"], ["landscape", "portrait"]).eval()
+    with torch.no_grad():
+        judge.style_head.bias.add_(torch.tensor([5.0, 0.0]))
+    pixels = torch.zeros(2, 3, 32, 32)
+
+    def doubt(style: str, genre: str) -> list[float]:
+        labels = (labels_of(judge.styles, ["", style]), labels_of(judge.genres, ["", genre]))
+        return [one.item() for one in doubts(judge, pixels, *labels, -0.3)]
+
+    assert doubt("baroque", "")[0] == pytest.approx(0.3), "surer than sure enough"
+    assert doubt("romanticism", "")[0] > 2
+    assert doubt("", "") == [0.0, 0.0]
+    assert doubt("", "portrait")[1] > 0.3
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -44,6 +44,9 @@ def evaluate(
     prompts_file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Other prompts, as TOML.")
     ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="What to measure, with commas between; everything by default.")
+    ] = None,
     workers: Workers = CORES,
     limit: Limit = None,
 ) -> None:
@@ -61,11 +64,15 @@ def evaluate(
         raise refused(str(error)) from error
     check_data(data)
 
-    from pipelines.training.evaluation.evaluate import Counts, Evaluation
+    from pipelines.training.evaluation.evaluate import PARTS, Counts, Evaluation, Part
     from pipelines.training.evaluation.painting import Manner
     from pipelines.training.evaluation.prompts import PROMPTS_FILE, read_prompts
     from pipelines.training.evaluation.report import Report
 
+    asked = PARTS if only is None else only.split(",")
+    parts: list[Part] = [part for part in PARTS if part in asked]
+    if unknown := [name for name in asked if name not in PARTS]:
+        raise refused(f"--only {unknown[0]} is not measured; these are: {', '.join(PARTS)}.")
     defaults = folder.defaults_for(chosen)
     manner = Manner(
         chosen,
@@ -102,7 +109,7 @@ def evaluate(
         device=str(evaluation.device),
         manner=manner,
         counts=counts,
-        results=evaluation.run(caption_guidance),
+        results=evaluation.run(parts, caption_guidance),
     )
     report.write(output / "evaluation.json")
     typer.echo(report.markdown())

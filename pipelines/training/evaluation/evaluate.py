@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from accelerate import PartialState
 from torch import nn
 
-from pipelines.models.find import ModelFolder
+from pipelines.models.find import Companion, ModelFolder
 from pipelines.models.load import load_model
 from pipelines.training.autoencoder import measure_autoencoder
 from pipelines.training.evaluation.dual_encoder import SubjectRanks, load_or_train_dual_encoder
@@ -30,11 +31,14 @@ from pipelines.training.evaluation.judge import (
 )
 from pipelines.training.evaluation.metrics import (
     frechet_distance,
+    mean,
     mean_distance,
     nearer_than_rivals,
     nearest_distances,
     precision_recall,
     quantiles,
+    ratio,
+    share,
 )
 from pipelines.training.evaluation.mixing import measure_mixing
 from pipelines.training.evaluation.network import held_out, learnt_from, thumbnails
@@ -55,6 +59,21 @@ from pipelines.training.sheets import save_sheet
 
 TOP = 5
 """A subject counts as shown when it is among this many likeliest of all subjects."""
+
+Part = Literal[
+    "autoencoder",
+    "agreement",
+    "companion",
+    "captions",
+    "frechet",
+    "subjects",
+    "pairs",
+    "diversity",
+    "mixing",
+]
+"""What can be measured by itself; `frechet` measures memorisation too."""
+
+PARTS: tuple[Part, ...] = get_args(Part)
 
 Figures = dict[str, float]
 Results = dict[str, Figures]
@@ -109,26 +128,42 @@ class Evaluation:
         self.judge: Judge = load_or_train_judge(
             self.bank, output / "judge.safetensors", size=network, steps=counts.judge_steps, say=say
         )
-        # Seeded again, so that the second network is the same whether or not the first was trained now.
-        torch.manual_seed(1)
-        self.bank.generator.manual_seed(1)
-        encoder, tokenizer = load_or_train_dual_encoder(
-            self.bank, output, size=network, steps=counts.judge_steps, say=say
-        )
-        self.subjects = SubjectRanks(encoder, tokenizer, prompts.subjects.names, self.device)
+        self._network = network
         self.painter = Painter(folder, self.device, counts.batch_size)
         self.real_opinion = self._judge(self.real)
 
-    def run(self, caption_guidance: float | None = None) -> Results:
-        """Measure everything; `caption_guidance` is for the Fréchet distance, the manner's by default."""
-        results: Results = {"autoencoder": self.measure_vae()}
-        results |= self.measure_agreement()
-        results["held-out captions"] = self.measure_caption_agreement()
-        results |= self.measure_captions(caption_guidance)
-        results["subjects"] = self.measure_subjects()
-        results["word pairs"] = self.measure_pairs()
-        results["diversity"] = self.measure_diversity()
-        results["mixing"] = self.measure_mixing()
+    @cached_property
+    def subjects(self) -> SubjectRanks:
+        """The dual encoder's ranks; it is trained when it is first asked, unless an earlier run left it."""
+        # Seeded again, so that it is the same whether or not the judge was trained now.
+        torch.manual_seed(1)
+        self.bank.generator.manual_seed(1)
+        encoder, tokenizer = load_or_train_dual_encoder(
+            self.bank, self.output, size=self._network, steps=self.counts.judge_steps, say=self.say
+        )
+        return SubjectRanks(encoder, tokenizer, self.prompts.subjects.names, self.device)
+
+    def run(self, parts: Collection[Part] = PARTS, caption_guidance: float | None = None) -> Results:
+        """Measure some parts or all; `caption_guidance` is for the Fréchet distance, the manner's by default.
+
+        A model without a companion has no part of that name.
+        """
+        companion = self.folder.companion
+        measures: dict[Part, Callable[[], Results]] = {
+            "autoencoder": lambda: {"autoencoder": self.measure_vae()},
+            "agreement": self.measure_agreement,
+            "companion": lambda: self.measure_companion(companion) if companion else {},
+            "captions": lambda: {"held-out captions": self.measure_caption_agreement()},
+            "frechet": lambda: self.measure_captions(caption_guidance),
+            "subjects": lambda: {"subjects": self.measure_subjects()},
+            "pairs": lambda: {"word pairs": self.measure_pairs()},
+            "diversity": lambda: {"diversity": self.measure_diversity()},
+            "mixing": lambda: {"mixing": self.measure_mixing()},
+        }
+        results: Results = {}
+        for part in PARTS:
+            if part in parts:
+                results |= measures[part]()
         return results
 
     def measure_vae(self) -> Figures:
@@ -139,10 +174,10 @@ class Evaluation:
         nn.Module.to(vae, dtype)
         return figures
 
-    def measure_agreement(self) -> Results:
+    def measure_agreement(self, manner: Manner | None = None, name: str = "agreement") -> Results:
         """Style, genre and palette: are they what the prompt asks for?"""
         wanted = plan_agreement(self.prompts.agreement, self.counts.prompts)
-        images = self._paint("agreement", wanted)
+        images = self._paint(name, wanted, manner)
         opinion, real = self._judge(images), self.real_opinion
         styles, genres = [row.style for _, row in self.rows], [row.genre for _, row in self.rows]
         results = {
@@ -155,10 +190,17 @@ class Evaluation:
             for colour in one.palette
         ]
         results["palette"] = {
-            "colours found": _share(found),
+            "colours found": share(found),
             "rule and pack labels, Jaccard": labels_agree(self.data, self.limit),
         }
         return results
+
+    def measure_companion(self, companion: Companion) -> Results:
+        """The same of what the companion paints, in its own steps."""
+        pace = companion.pace
+        manner = Manner(pace.sampler, pace.num_inference_steps, pace.guidance_scale)
+        told = self.measure_agreement(manner, "companion")
+        return {f"companion, {section}": figures for section, figures in told.items()}
 
     def measure_caption_agreement(self) -> Figures:
         """Style and genre of pictures painted from held-out captions, beside those of the very pictures.
@@ -177,16 +219,19 @@ class Evaluation:
         return {
             "style": style,
             "style, judge on the very pictures": own_style,
-            "style, ratio": _ratio(style, own_style),
+            "style, ratio": ratio(style, own_style),
             "genre": genre,
             "genre, judge on the very pictures": own_genre,
-            "genre, ratio": _ratio(genre, own_genre),
+            "genre, ratio": ratio(genre, own_genre),
         }
 
     def measure_captions(self, guidance: float | None) -> Results:
         """Pictures painted from held-out captions beside the held-out pictures, and beside training ones."""
         wanted = plan_captions(self.rows, self.counts.pictures)
-        images = self._paint("captions", wanted, guidance)
+        manner = self.manner
+        if guidance is not None:
+            manner = replace(manner, guidance_scale=guidance)
+        images = self._paint("captions", wanted, manner)
         made, real = self._judge(images).features, self.real_opinion.features
         half = len(real) // 2
         shuffled = torch.tensor(random.Random(0).sample(range(len(real)), len(real)), device=self.device)
@@ -196,12 +241,12 @@ class Evaluation:
         between, halves = frechet_distance(made, real), frechet_distance(first, second)
         alike = frechet_distance(made[:half], first)
         distance: Figures = {
-            "guidance": self.manner.guidance_scale if guidance is None else guidance,
+            "guidance": manner.guidance_scale,
             "generated and real": between,
             "two halves of the real": halves,
-            "ratio": _ratio(between, halves),
+            "ratio": ratio(between, halves),
             "as many generated as a half, and a half": alike,
-            "ratio at equal counts": _ratio(alike, halves),
+            "ratio at equal counts": ratio(alike, halves),
             "precision": precision,
             "recall": recall,
             "precision of real halves": half_precision,
@@ -235,7 +280,7 @@ class Evaluation:
         for space in ("features", "thumbnails"):
             for level in ("median", "percentile_5"):
                 made_at, real_at = (figures[f"{space}, {whose}, {level}"] for whose in ("generated", "real"))
-                figures[f"{space}, {level}, generated over real"] = _ratio(made_at, real_at)
+                figures[f"{space}, {level}, generated over real"] = ratio(made_at, real_at)
         return figures
 
     def measure_subjects(self) -> Figures:
@@ -294,7 +339,7 @@ class Evaluation:
         seeds = self.counts.diversity_seeds
         wanted = plan_diversity(self.prompts.diversity, seeds)
         features = self._judge(self._paint("diversity", wanted)).features
-        made = _mean([mean_distance(part) for part in features.split(seeds)])
+        made = mean([mean_distance(part) for part in features.split(seeds)])
         real = self.real_opinion.features
         styles = [row.style for _, row in self.rows]
         by_style = [
@@ -304,8 +349,8 @@ class Evaluation:
         ]
         return {
             "one prompt, many seeds": made,
-            "real pictures of one style": _mean(by_style),
-            "ratio": _ratio(made, _mean(by_style)),
+            "real pictures of one style": mean(by_style),
+            "ratio": ratio(made, mean(by_style)),
         }
 
     def measure_mixing(self) -> Figures:
@@ -327,15 +372,10 @@ class Evaluation:
     def _judge(self, images: Sequence[torch.Tensor]) -> Opinion:
         return judge_pictures(self.judge, images, self.device)
 
-    def _paint(
-        self, name: str, wanted: Sequence[Wanted], guidance: float | None = None
-    ) -> list[torch.Tensor]:
+    def _paint(self, name: str, wanted: Sequence[Wanted], manner: Manner | None = None) -> list[torch.Tensor]:
         """Paint, and leave the first squares in a sheet for people to look at."""
         self.say(f"painting {len(wanted)} pictures for {name}")
-        manner = self.manner
-        if guidance is not None:
-            manner = Manner(manner.sampler, manner.num_inference_steps, guidance)
-        images = self.painter.paint(wanted, manner, self.say)
+        images = self.painter.paint(wanted, manner or self.manner, self.say)
         squares = [image for image in images if image.shape[0] == image.shape[1]][:32]
         save_sheet(
             self.output / "sheets" / f"evaluation-{name}.png",
@@ -353,19 +393,7 @@ def _agreement(
     return {
         "agreement": painted,
         "judge on real pictures": own,
-        "ratio": _ratio(painted, own),
+        "ratio": ratio(painted, own),
         "judge on real pictures, mixed as the prompts": mixed,
-        "ratio, mixed as the prompts": _ratio(painted, mixed),
+        "ratio, mixed as the prompts": ratio(painted, mixed),
     }
-
-
-def _ratio(ours: float, beside: float) -> float:
-    return ours / beside if beside else float("nan")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")
-
-
-def _share(hits: Sequence[bool]) -> float:
-    return sum(hits) / len(hits) if hits else float("nan")

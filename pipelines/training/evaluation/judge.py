@@ -16,11 +16,11 @@ from torch.nn import functional
 from pipelines.latents import to_pixels
 from pipelines.models.sd import StableDiffusion
 from pipelines.training.evaluation.network import Backbone, draw_views, fit, look
-from pipelines.training.pack import Row
 from pipelines.training.pictures import PictureBank
 
 _SMOOTHING = 0.1
-_UNKNOWN = -1
+UNKNOWN = -1
+"""The label of a picture of which a style or a genre is not told."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,20 @@ def judge_pictures(judge: Judge, images: Sequence[torch.Tensor], device: torch.d
     )
 
 
+def doubts(
+    judge: Judge, pixels: torch.Tensor, styles: torch.Tensor, genres: torch.Tensor, sure_enough: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far a judge is from seeing the styles and the genres asked for (B,) in pixels: two scalars.
+
+    Cross entropy over the known labels, each picture's no less than `-sure_enough`.
+    """
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
+        seen = judge(pixels).float()
+    width = judge.features.out_features
+    _, style, genre = seen.split([width, len(judge.styles), len(judge.genres)], dim=1)
+    return _doubt(style, styles, sure_enough), _doubt(genre, genres, sure_enough)
+
+
 def style_probabilities(judge: Judge, images: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
     """How likely a judge finds each of its styles in pictures as `judge_pictures` takes them: (N, styles)."""
     first = judge.features.out_features
@@ -115,6 +129,17 @@ def expected_agreement(judged: Sequence[str], truth: Sequence[str], wanted: Sequ
     return sum(recalls) / len(recalls) if recalls else float("nan")
 
 
+def load_judge(path: Path, device: torch.device) -> Judge:
+    """The judge that `load_or_train_judge` left at `path`."""
+    with safe_open(path, "pt") as weights:
+        told = weights.metadata()
+    size = next(size for size in (NetworkSize(), TOY_NETWORK) if repr(size) == told["size"])
+    judge = Judge(size, told["styles"].split("|"), told["genres"].split("|"))
+    judge.load_state_dict(load_file(path))
+    nn.Module.to(judge, device)
+    return judge.eval()
+
+
 def load_or_train_judge(
     bank: PictureBank, path: Path, *, size: NetworkSize, steps: int, say: Callable[[str], None]
 ) -> Judge:
@@ -122,16 +147,18 @@ def load_or_train_judge(
     rows = [row for rows in bank.rows.values() for row in rows if not row.validation]
     styles = sorted({row.style for row in rows})
     genres = sorted({row.genre for row in rows if row.genre})
-    judge = Judge(size, styles, genres)
-    nn.Module.to(judge, bank.device)
     told = {"size": repr(size), "steps": str(steps), "styles": "|".join(styles), "genres": "|".join(genres)}
     told["pictures"] = str(len(rows))
     if cached(path, told):
-        judge.load_state_dict(load_file(path))
-        return judge.eval()
+        return load_judge(path, bank.device)
+    judge = Judge(size, styles, genres)
+    nn.Module.to(judge, bank.device)
     say(f"training the judge for {steps} steps on {len(rows)} pictures")
     labels = {
-        shape: (_labels(rows, "style", styles, bank.device), _labels(rows, "genre", genres, bank.device))
+        shape: (
+            labels_of(styles, [row.style for row in rows]).to(bank.device),
+            labels_of(genres, [row.genre for row in rows]).to(bank.device),
+        )
         for shape, rows in bank.rows.items()
     }
 
@@ -143,9 +170,9 @@ def load_or_train_judge(
         style, genre = seen[:, size.features :].split([len(styles), len(genres)], dim=1)
         style_label, genre_label = (one[drawn] for one in labels[shape])
         loss = functional.cross_entropy(style, style_label, label_smoothing=_SMOOTHING)
-        if (genre_label != _UNKNOWN).any():
+        if (genre_label != UNKNOWN).any():
             loss = loss + functional.cross_entropy(
-                genre, genre_label, ignore_index=_UNKNOWN, label_smoothing=_SMOOTHING
+                genre, genre_label, ignore_index=UNKNOWN, label_smoothing=_SMOOTHING
             )
         return loss
 
@@ -175,6 +202,13 @@ def save(model: nn.Module, path: Path, told: dict[str, str]) -> None:
     save_file({name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}, path, told)
 
 
-def _labels(rows: Sequence[Row], name: str, known: Sequence[str], device: torch.device) -> torch.Tensor:
+def _doubt(logits: torch.Tensor, labels: torch.Tensor, sure_enough: float) -> torch.Tensor:
+    known = labels != UNKNOWN
+    sure = logits.log_softmax(1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    return -(sure.clamp(max=sure_enough) * known).sum() / known.sum().clamp_min(1)
+
+
+def labels_of(known: Sequence[str], names: Sequence[str]) -> torch.Tensor:
+    """The number of each name among the known ones, (N,)."""
     index = {label: number for number, label in enumerate(known)}
-    return torch.tensor([index.get(getattr(row, name), _UNKNOWN) for row in rows], device=device)
+    return torch.tensor([index.get(name, UNKNOWN) for name in names])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import torch
 
@@ -79,3 +80,18 @@ def quantiles(values: torch.Tensor) -> dict[str, float]:
     levels = torch.tensor([0.5, 0.05], dtype=values.dtype, device=values.device)
     median, low = torch.quantile(values, levels).tolist()
     return {"median": median, "percentile_5": low}
+
+
+def ratio(ours: float, beside: float) -> float:
+    """One figure over another, NaN over nothing."""
+    return ours / beside if beside else float("nan")
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, NaN of nothing."""
+    return sum(values) / len(values) if values else float("nan")
+
+
+def share(hits: Sequence[bool]) -> float:
+    """The share that are true, NaN of nothing."""
+    return mean([float(hit) for hit in hits])

@@ -123,9 +123,20 @@ def vary(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.where(hidden & (draw(0, 1) < 0.5), torch.zeros_like(pixels), pixels).clamp(-1, 1)
 
 
-def two_views(images: torch.Tensor) -> torch.Tensor:
-    """The crops at both ends of pictures (N, height, width, 3) uint8: pixels (2, N, 3, side, side)."""
-    pixels = to_pixels(images)
+def glance(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A random square of pixels (B, 3, H, W), the same of the whole batch, varied as in training."""
+    height, width = pixels.shape[2:]
+    side = min(CROP_PX, height, width)
+
+    def draw(end: int) -> int:
+        return int(torch.randint(end, (), generator=generator, device=generator.device))
+
+    top, left = draw(height - side + 1), draw(width - side + 1)
+    return vary(pixels[:, :, top : top + side, left : left + side], generator)
+
+
+def two_views(pixels: torch.Tensor) -> torch.Tensor:
+    """The crops at both ends of pictures (N, 3, height, width): (2, N, 3, side, side)."""
     side = min(CROP_PX, *pixels.shape[2:])
     return torch.stack([pixels[..., :side, :side], pixels[..., -side:, -side:]])
 
@@ -134,13 +145,14 @@ def look(
     network: Callable[[torch.Tensor], torch.Tensor], images: Sequence[torch.Tensor], device: torch.device
 ) -> torch.Tensor:
     """The mean of `network` over both views of each image (height, width, 3) uint8: (N, D) on `device`."""
+    return map_by_size(lambda batch: look_at_pixels(network, to_pixels(batch)), images, device)
 
-    def see(batch: torch.Tensor) -> torch.Tensor:
-        views = two_views(batch)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return network(views.flatten(0, 1)).float().unflatten(0, (2, len(batch))).mean(0)
 
-    return map_by_size(see, images, device)
+def look_at_pixels(network: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
+    """The mean of `network` over both views of pixels (N, 3, H, W) in [-1, 1]: (N, D)."""
+    views = two_views(pixels)
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
+        return network(views.flatten(0, 1)).float().unflatten(0, (2, len(pixels))).mean(0)
 
 
 @torch.no_grad()
