@@ -105,6 +105,8 @@ def plan_wishes(
     for one in facts:
         by_style[one.style].append(one)
     shares = {style: STYLE_SHARES.get(style, 0.1) for style in by_style}
+    # A seer knows styles too, but a style is no subject.
+    words = {word: weight for word, weight in words.items() if word not in by_style}
     painted = [one for one in facts if one.genre and one.style not in (_RENDERED, _SHEETS)]
     wishes: list[Wish] = []
     for _ in range(count):

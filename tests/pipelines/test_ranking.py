@@ -79,7 +79,9 @@ def test_wishes_ask_for_styles_in_their_shares_and_for_subjects_of_other_styles(
     styles = Counter(wish.facts.style for wish in wishes)
     assert styles["baroque"] > styles["botanical watercolour"] > 20
     assert not any(wish.wording for wish in wishes)
-    worded = plan_wishes(facts, frozenset({"ship"}), {"tree": 1.0}, 400, seed=3, near={"tree": ["elm"]})
+    known = {"tree": 1.0, "baroque": 9.0}
+    worded = plan_wishes(facts, frozenset({"ship"}), known, 400, seed=3, near={"tree": ["elm"]})
+    assert not any(wish.facts.title == "baroque" for wish in worded), "a style is no subject"
     elms = [wish for wish in worded if wish.wording]
     assert 50 < len(elms) < 150
     assert all("elm" not in wish.caption for wish in worded)
