@@ -82,7 +82,11 @@ def ask_critics(critics: Critics, wishes: Sequence[Wish]) -> Asked:
     words = [one - kind for one, kind in zip(told, kinds, strict=True)]
 
     def named(said: Sequence[set[str]], known: Sequence[str]) -> torch.Tensor:
-        return torch.tensor([[float(word in one) for word in known] for one in said]).to(device)
+        index = {word: number for number, word in enumerate(known)}
+        rows = torch.zeros(len(said), len(known))
+        for row, one in zip(rows, said, strict=True):
+            row[[index[word] for word in one if word in index]] = 1
+        return rows.to(device)
 
     ids = tokenize(critics.tokenizer, [wish.caption for wish in wishes]).to(device)
     ranks = SubjectRanks(critics.encoder, critics.tokenizer, critics.seer.words, device)
