@@ -30,10 +30,10 @@ from pipelines.prompt_to_image import paint
 from pipelines.recipe import Recipe, make_recipe
 from pipelines.timeline import TimelineWriter
 
-_FEW_STEPS = "picture, few steps"
-_GUIDED_STEPS = "picture, 25 guided steps"
 log = logging.getLogger(__name__)
 
+_FEW_STEPS = "picture, few steps"
+_GUIDED_STEPS = "picture, 25 guided steps"
 _BY_OPENVINO = ", OpenVINO"
 _GUIDED = Defaults(num_inference_steps=25)
 _PROMPT = "seascape, moonlight"

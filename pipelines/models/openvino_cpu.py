@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -57,7 +58,7 @@ class OpenVINO:
             FileNotFoundError: the model has not been converted yet.
         """
         self._core: Any = _openvino().Core()
-        folder = _folder(model.folder.revision, cache or cache_dir("openvino"))
+        folder = _folder(model.folder.revision, _precision(model), cache or cache_dir("openvino"))
         self._files = {adapter: folder / f"unet{adapter}.xml" for adapter in model.adapters.names}
         for file in self._files.values():
             file.stat()
@@ -113,7 +114,7 @@ def prepare_openvino(
         RuntimeError: it cannot be converted, with the last line of the reason.
     """
     cache = cache or cache_dir("openvino")
-    if not _folder(model.folder.revision, cache).exists():
+    if not _folder(model.folder.revision, _precision(model), cache).exists():
         command = [sys.executable, "-W", "ignore", "-m", __name__]
         command += [str(model.folder.path), str(cache), _precision(model)]
         root = Path(__file__).resolve().parents[2]
@@ -126,7 +127,8 @@ def prepare_openvino(
                     return None
             assert process.stderr is not None
             if process.returncode < 0:
-                raise RuntimeError("OpenVINO does not work on this processor: it died when it was tried")
+                died = signal.Signals(-process.returncode).name
+                raise RuntimeError(f"OpenVINO does not work here: it died when it was tried ({died})")
             if process.returncode:
                 reason = process.stderr.read().decode(errors="replace").strip().splitlines()
                 raise RuntimeError(f"OpenVINO cannot convert the model: {' '.join(reason[-1:])}")
@@ -147,7 +149,7 @@ def convert(path: Path, cache: Path, precision: str) -> None:
     cpu = torch.device("cpu")
     model = load_model(read_model_folder(path), Placement(cpu, torch.float32, torch.float32))
     openvino = _openvino()
-    target = _folder(model.folder.revision, cache)
+    target = _folder(model.folder.revision, precision, cache)
     # Under one name, so that what a studio that was closed left of it is not kept for ever.
     whole = cache / f"{target.name}.new"
     shutil.rmtree(whole, ignore_errors=True)
@@ -211,8 +213,8 @@ def _openvino() -> Any:
     return importlib.import_module("openvino")
 
 
-def _folder(revision: str, cache: Path) -> Path:
-    return cache / f"{revision[:16]}-{version('openvino')}"
+def _folder(revision: str, precision: str, cache: Path) -> Path:
+    return cache / f"{revision[:16]}-{version('openvino')}-{precision}"
 
 
 if __name__ == "__main__":

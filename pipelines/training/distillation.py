@@ -23,15 +23,20 @@ from torch.nn.utils import parametrize
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines.training.architecture import build_scheduler, load_tokenizer
-from pipelines.training.autoencoder import decode
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.distributed import Stateful
-from pipelines.training.evaluation.judge import Judge, doubts, labels_of, load_judge
+from pipelines.training.evaluation.judge import Judge, doubts, label_rows, load_judge
 from pipelines.training.evaluation.network import glance
 from pipelines.training.evaluation.palette import WORDS, missing_colours
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, paint_sheet
-from pipelines.training.latent_bank import LatentBank, load_frozen_autoencoder, load_latent_bank, tokenize
+from pipelines.training.latent_bank import (
+    LatentBank,
+    decode_latents,
+    load_frozen_autoencoder,
+    load_latent_bank,
+    tokenize,
+)
 from pipelines.training.loop import Loop, place, set_learning_rate
 from pipelines.training.pack import Format
 from pipelines.training.pictures import PictureBank
@@ -233,14 +238,8 @@ class NamedKinds:
     def __init__(self, judge: Judge, bank: PictureBank, sure_enough: float) -> None:
         """Number the rows' styles and genres as the judge does."""
         self.judge, self.sure_enough = judge.requires_grad_(False), sure_enough
-        self.generator, device = bank.generator, bank.device
-        self.labels = {
-            shape: (
-                labels_of(judge.styles, [row.style for row in rows]).to(device),
-                labels_of(judge.genres, [row.genre for row in rows]).to(device),
-            )
-            for shape, rows in bank.rows.items()
-        }
+        self.generator = bank.generator
+        self.labels = label_rows(bank, judge.styles, judge.genres)
 
     def __call__(self, pixels: torch.Tensor, shape: Format, rows: torch.Tensor) -> torch.Tensor:
         """The loss, a scalar, of pixels (B, 3, H, W) with the rows (B,) of one format."""
@@ -285,7 +284,7 @@ class DistillationStep:
         latents, ids = self.encoded.take(self.bank, shape, rows)
         loss, answers = self.loss(latents, ids)
         seen = self.training.decoded
-        pixels = self._decode(answers[:seen])
+        pixels = decode_latents(self.vae, answers[:seen])
         told = {"palette": self.training.palette * self.colours(pixels, ids[:seen])}
         if self.kinds is not None:
             told["judged"] = self.training.judged * self.kinds(pixels, shape, rows[:seen])
@@ -295,11 +294,6 @@ class DistillationStep:
         self.optimizer.zero_grad(set_to_none=True)
         self.loss.target.update()
         return {"loss": loss, **told}
-
-    def _decode(self, answers: torch.Tensor) -> torch.Tensor:
-        latents = answers / float(self.vae.config["scaling_factor"])
-        with torch.autocast(latents.device.type, torch.bfloat16, enabled=latents.is_cuda):
-            return decode(self.vae, latents).float()
 
 
 def distill(

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
 from pipelines.training.architecture import Architecture, load_tokenizer, train_tokenizer
-from pipelines.training.autoencoder import encode, load_autoencoder
+from pipelines.training.autoencoder import decode, encode, load_autoencoder
 from pipelines.training.loop import place
 from pipelines.training.pack import Format, Row
 from pipelines.training.pictures import PictureBank, to_pixels
@@ -44,6 +44,12 @@ class LatentBank:
 def load_frozen_autoencoder(output: Path, device: torch.device) -> AutoencoderKL:
     """The finished autoencoder of a run, frozen."""
     return place(load_autoencoder(output / "vae").eval().requires_grad_(False), device)
+
+
+def decode_latents(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
+    """Pixels (B, 3, H, W) of latents scaled as a `LatentBank` has them; bfloat16 on a GPU, with gradients."""
+    with torch.autocast(latents.device.type, torch.bfloat16, enabled=latents.is_cuda):
+        return decode(vae, latents / float(vae.config["scaling_factor"])).float()
 
 
 def encode_bank(

@@ -67,6 +67,11 @@ class Wish:
     shape: Format
     wording: str = ""
 
+    @property
+    def told(self) -> str:
+        """What a painter is told."""
+        return self.wording or self.caption
+
 
 @dataclass(frozen=True)
 class Critics:
@@ -156,7 +161,7 @@ def rank(
     for start in range(0, len(wishes), ranking.wishes_at_once):
         part = wishes[start : start + ranking.wishes_at_once]
         wanted = [
-            Wanted(wish.wording or wish.caption, rng.getrandbits(31), wish.shape)
+            Wanted(wish.told, rng.getrandbits(31), wish.shape)
             for wish in part
             for _ in range(ranking.candidates)
         ]

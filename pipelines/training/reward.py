@@ -9,7 +9,6 @@ pictures alone would have it paint them all alike, so now and then a crowd is he
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,6 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines.training.architecture import build_scheduler, load_tokenizer
-from pipelines.training.autoencoder import decode
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.crowds import Crowd
@@ -30,7 +28,13 @@ from pipelines.training.diffusion import DiffusionLoss, DiffusionTraining, Noise
 from pipelines.training.distributed import Stateful, average_gradients
 from pipelines.training.evaluation.network import learnt_from, look, look_at_pixels
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, export_model, paint_sheet
-from pipelines.training.latent_bank import LatentBank, load_frozen_autoencoder, load_latent_bank, tokenize
+from pipelines.training.latent_bank import (
+    LatentBank,
+    decode_latents,
+    load_frozen_autoencoder,
+    load_latent_bank,
+    tokenize,
+)
 from pipelines.training.loop import Loop, place, set_learning_rate
 from pipelines.training.pack import Format
 from pipelines.training.pictures import PictureBank
@@ -140,7 +144,7 @@ def commission_wishes(
 ) -> Commission:
     """Wishes, each judged by itself; `tokenizer` is the model's own."""
     asked, device = ask_critics(critics, wishes), critics.device
-    ids = tokenize(tokenizer, [wish.wording or wish.caption for wish in wishes]).to(device)
+    ids = tokenize(tokenizer, [wish.told for wish in wishes]).to(device)
     numbers = {
         shape: torch.tensor([row for row, wish in enumerate(wishes) if wish.shape == shape], device=device)
         for shape in {wish.shape: None for wish in wishes}
@@ -195,10 +199,6 @@ class RewardLoss:
         self.empty_ids, self.generator = empty_ids.long(), generator
         self.device = empty_ids.device
         self.path = Trajectory(build_scheduler().alphas_cumprod.to(self.device), training.path_steps)
-        # What needs no gradient is painted by a copy in bfloat16 throughout, which autocast is not.
-        self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        self.painter = copy.deepcopy(model.unet).requires_grad_(False)
-        nn.Module.to(self.painter, self.dtype)
 
     def backward(self, commission: Commission, step: int) -> dict[str, torch.Tensor]:
         """Add the gradients of one batch, `reward` times; return the parts of the loss, scalars."""
@@ -225,17 +225,12 @@ class RewardLoss:
         channels = int(self.model.unet.config["in_channels"])
         size = (len(text), channels, shape.height // 8, shape.width // 8)
         latents = torch.randn(size, device=self.device, generator=self.generator)
-        both = torch.cat([empty.expand(len(text), -1, -1), text]).to(self.dtype)
-        for mine, theirs in zip(self.painter.parameters(), self.model.unet.parameters(), strict=True):
-            mine.copy_(theirs)
+        both = torch.cat([empty.expand(len(text), -1, -1), text])
         met: dict[int, torch.Tensor] = {}
         for number in range(self.training.path_steps):
             if number in traced:
                 met[number] = latents
-            twice = latents.repeat(2, 1, 1, 1).to(self.dtype)
-            timesteps = self.path.timesteps[number].expand(len(twice))
-            told = self.painter(twice, timesteps, both, return_dict=False)[0].float()
-            unconditional, conditional = told.chunk(2)
+            unconditional, conditional = self._predict(latents.repeat(2, 1, 1, 1), number, both).chunk(2)
             v = unconditional + guidance * (conditional - unconditional)
             latents = self.path.step(latents, v, number)
         return latents, met
@@ -247,17 +242,13 @@ class RewardLoss:
         leaf = latents.detach().requires_grad_()
         parts: dict[str, torch.Tensor] = {}
         for some in torch.arange(len(leaf), device=self.device).split(self.training.decoded_at_once):
-            told = judge(self._decode(leaf[some]), numbers[some])
+            told = judge(decode_latents(self.vae, leaf[some]), numbers[some])
             share = len(some) / len(leaf)
             torch.stack(list(told.values())).sum().mul(share).backward()
             for name, value in told.items():
                 parts[name] = parts.get(name, torch.zeros_like(value)) + share * value.detach()
         assert leaf.grad is not None
         return parts, leaf.grad
-
-    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return decode(self.vae, latents / float(self.vae.config["scaling_factor"])).float()
 
     def _predict(self, latents: torch.Tensor, number: int, text: torch.Tensor) -> torch.Tensor:
         return self.model.predict(latents, self.path.timesteps[number].expand(len(latents)), text)

@@ -131,7 +131,7 @@ def reward(
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     wishes: Annotated[int, typer.Option(min=1, help="How many different pictures are wished for.")] = 20000,
-    seed: Annotated[int, typer.Option(help="Another one wishes for others, of other critics.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another one wishes for others, and trains other critics.")] = 0,
     weight: Annotated[
         float | None, typer.Option(min=0, help="What the critics' loss counts beside the pack's.")
     ] = None,

@@ -15,6 +15,7 @@ from pipelines.training.architecture import (
     build_unet,
     load_tokenizer,
 )
+from pipelines.training.autoencoder import encode
 from pipelines.training.compiling import compile_unet
 from pipelines.training.distillation import (
     LORA_FILE,
@@ -25,7 +26,7 @@ from pipelines.training.distillation import (
     add_low_rank,
     save_low_rank,
 )
-from pipelines.training.latent_bank import tokenize
+from pipelines.training.latent_bank import decode_latents, load_frozen_autoencoder, tokenize
 from pipelines.training.soup import average_low_rank, average_models
 
 EMBEDDED = Path(__file__).parents[2] / "assets" / "models" / "atelier-v1"
@@ -57,12 +58,14 @@ def test_consistency_loss_is_zero_for_a_student_that_has_arrived() -> None:
     torch.testing.assert_close(answers, picture.expand_as(answers), atol=0.02, rtol=0)
 
 
-def test_colours_that_a_caption_names_are_looked_for() -> None:
-    tokenizer = load_tokenizer(EMBEDDED / "tokenizer")
+def test_colours_that_a_caption_names_are_looked_for_in_the_student_s_answers() -> None:
+    device = torch.device("cpu")
+    vae, tokenizer = load_frozen_autoencoder(EMBEDDED, device), load_tokenizer(EMBEDDED / "tokenizer")
     red = torch.tensor([0.5, -0.77, -1.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
-    lacking = NamedColours(tokenizer, torch.device("cpu"))
+    pixels = decode_latents(vae, encode(vae, red) * float(vae.config["scaling_factor"]))
+    lacking = NamedColours(tokenizer, device)
     captions = ["baroque, red tones", "baroque, blue tones", "baroque"]
-    lacks = [lacking(red, ids[None]).item() for ids in tokenize(tokenizer, captions).long()]
+    lacks = [lacking(pixels, ids[None]).item() for ids in tokenize(tokenizer, captions).long()]
     assert lacks[0] == 0.0
     assert lacks[1] > 1.0
     assert lacks[2] == 0.0

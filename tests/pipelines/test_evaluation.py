@@ -23,8 +23,8 @@ from pipelines.training.architecture import (
     train_tokenizer,
 )
 from pipelines.training.cli import train_app
+from pipelines.training.distillation import LORA_FILE, add_low_rank, save_low_rank
 from pipelines.training.evaluation.dual_encoder import contrastive_loss
-from pipelines.training.evaluation.filling import border_gradient, centre_hole, oklab
 from pipelines.training.evaluation.judge import agreement, expected_agreement
 from pipelines.training.evaluation.metrics import (
     frechet_distance,
@@ -305,6 +305,20 @@ def test_whole_evaluation_writes_finite_figures_and_keeps_its_judges(
     assert few == {"word pairs": figures["word pairs"]}, "this model has no companion"
 
 
+def test_a_companion_is_measured_in_its_own_steps(pack: Path, model: Path, tmp_path: Path) -> None:
+    paired = shutil.copytree(model, tmp_path / "paired")
+    save_low_rank(add_low_rank(build_unet(TOY), 2), paired / LORA_FILE, 2)
+    settings = {"companion": {"lora": LORA_FILE.as_posix(), "num_inference_steps": 2, "guidance_scale": 1.0}}
+    (paired / "atelier.json").write_text(json.dumps(settings))
+    arguments = ["evaluate", "--data", str(pack), "--output", str(tmp_path / "run"), "--model", str(paired),
+                 "--size", "toy", "--prompts", "4", "--judge-steps", "2", "--only", "companion"]  # fmt: skip
+    result = CliRunner().invoke(train_app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "training the dual encoder" not in result.output, "nothing of this asks it"
+    figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())["results"]
+    assert figures.keys() == {"companion, style", "companion, genre", "companion, palette"}
+
+
 def test_sheet_paints_each_prompt_from_its_own_seed(model: Path, tmp_path: Path) -> None:
     prompts, target = tmp_path / "prompts.toml", tmp_path / "sheet.png"
     prompts.write_text(TOY_PROMPTS)
@@ -332,23 +346,6 @@ def test_evaluation_refuses_in_a_sentence_what_it_cannot_find(pack: Path, tmp_pa
     assert sampler.exit_code == 2
     assert "There is no sampler Oil" in sampler.output
     assert not (tmp_path / "run").exists()
-
-
-def test_the_gradient_across_a_border_is_that_of_its_neighbours_only() -> None:
-    hole = centre_hole(torch.zeros(8, 12, 3, dtype=torch.uint8))
-    assert hole.sum() == 4 * 6
-    step = (hole[..., None] * 40).byte().expand(8, 12, 3)
-    assert border_gradient(step, hole) == 40
-    assert border_gradient(torch.full_like(step, 9), hole) == 0
-    # A slope is met across the two upright borders and not across the level ones, which are 12 of 20 pairs.
-    slope = (torch.arange(12)[None, :, None] * 5).expand(8, 12, 3).byte()
-    assert border_gradient(slope, hole) == pytest.approx(5 * 8 / 20)
-
-
-def test_oklab_of_known_colours() -> None:
-    colours = oklab(torch.tensor([[255, 255, 255], [0, 0, 0], [255, 0, 0]], dtype=torch.uint8))
-    expected = torch.tensor([[1, 0, 0], [0, 0, 0], [0.627955, 0.224863, 0.125846]], dtype=torch.float64)
-    assert torch.allclose(colours, expected, atol=1e-5)
 
 
 def test_fillings_are_compared_with_naive_ones(pack: Path, model: Path, tmp_path: Path) -> None:

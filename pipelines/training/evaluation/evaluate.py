@@ -61,15 +61,7 @@ TOP = 5
 """A subject counts as shown when it is among this many likeliest of all subjects."""
 
 Part = Literal[
-    "autoencoder",
-    "agreement",
-    "companion",
-    "captions",
-    "frechet",
-    "subjects",
-    "pairs",
-    "diversity",
-    "mixing",
+    "autoencoder", "agreement", "companion", "captions", "frechet", "subjects", "pairs", "diversity", "mixing"
 ]
 """What can be measured by itself; `frechet` measures memorisation too."""
 
@@ -174,8 +166,20 @@ class Evaluation:
         nn.Module.to(vae, dtype)
         return figures
 
-    def measure_agreement(self, manner: Manner | None = None, name: str = "agreement") -> Results:
+    def measure_agreement(self) -> Results:
         """Style, genre and palette: are they what the prompt asks for?"""
+        results = self._agree("agreement", self.manner)
+        results["palette"]["rule and pack labels, Jaccard"] = labels_agree(self.data, self.limit)
+        return results
+
+    def measure_companion(self, companion: Companion) -> Results:
+        """The same of what the companion paints, in its own steps."""
+        pace = companion.pace
+        manner = Manner(pace.sampler, pace.num_inference_steps, pace.guidance_scale)
+        told = self._agree("companion", manner)
+        return {f"companion, {section}": figures for section, figures in told.items()}
+
+    def _agree(self, name: str, manner: Manner) -> Results:
         wanted = plan_agreement(self.prompts.agreement, self.counts.prompts)
         images = self._paint(name, wanted, manner)
         opinion, real = self._judge(images), self.real_opinion
@@ -189,18 +193,8 @@ class Evaluation:
             for image, one in zip(images, wanted, strict=True)
             for colour in one.palette
         ]
-        results["palette"] = {
-            "colours found": share(found),
-            "rule and pack labels, Jaccard": labels_agree(self.data, self.limit),
-        }
+        results["palette"] = {"colours found": share(found)}
         return results
-
-    def measure_companion(self, companion: Companion) -> Results:
-        """The same of what the companion paints, in its own steps."""
-        pace = companion.pace
-        manner = Manner(pace.sampler, pace.num_inference_steps, pace.guidance_scale)
-        told = self.measure_agreement(manner, "companion")
-        return {f"companion, {section}": figures for section, figures in told.items()}
 
     def measure_caption_agreement(self) -> Figures:
         """Style and genre of pictures painted from held-out captions, beside those of the very pictures.

@@ -16,6 +16,7 @@ from torch.nn import functional
 from pipelines.latents import to_pixels
 from pipelines.models.sd import StableDiffusion
 from pipelines.training.evaluation.network import Backbone, draw_views, fit, look
+from pipelines.training.pack import Format
 from pipelines.training.pictures import PictureBank
 
 _SMOOTHING = 0.1
@@ -154,13 +155,7 @@ def load_or_train_judge(
     judge = Judge(size, styles, genres)
     nn.Module.to(judge, bank.device)
     say(f"training the judge for {steps} steps on {len(rows)} pictures")
-    labels = {
-        shape: (
-            labels_of(styles, [row.style for row in rows]).to(bank.device),
-            labels_of(genres, [row.genre for row in rows]).to(bank.device),
-        )
-        for shape, rows in bank.rows.items()
-    }
+    labels = label_rows(bank, styles, genres)
 
     def loss_of_step(step: int) -> torch.Tensor:
         shape = bank.choose_format(step)
@@ -212,3 +207,16 @@ def labels_of(known: Sequence[str], names: Sequence[str]) -> torch.Tensor:
     """The number of each name among the known ones, (N,)."""
     index = {label: number for number, label in enumerate(known)}
     return torch.tensor([index.get(name, UNKNOWN) for name in names])
+
+
+def label_rows(
+    bank: PictureBank, styles: Sequence[str], genres: Sequence[str]
+) -> dict[Format, tuple[torch.Tensor, torch.Tensor]]:
+    """The numbers of each row's style and genre, (N,) by format, on the bank's device."""
+    return {
+        shape: (
+            labels_of(styles, [row.style for row in rows]).to(bank.device),
+            labels_of(genres, [row.genre for row in rows]).to(bank.device),
+        )
+        for shape, rows in bank.rows.items()
+    }
