@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Locator, expect
 
-from tests.browser.house import PATIENCE_MS, Visit
+from tests.browser.house import Visit
 from tests.browser.test_denoising import open_timeline, settle
 
 STEPS = 5
@@ -113,7 +113,7 @@ def test_branches_from_a_step_and_remembers_the_family(artist: Visit) -> None:
 
     guidance.fill("9")
     panel.get_by_role("button", name="Paint branch").click()
-    expect(page.locator(".timeline-prompt")).to_have_text(SCRIPT, timeout=PATIENCE_MS)
+    expect(page.locator(".timeline-prompt")).to_have_text(SCRIPT)
     expect(panel).to_be_hidden()
     expect(place).to_have_text(f"Step 3 of {STEPS}")
     assert artist.pixels("timeline") != parent
@@ -160,7 +160,7 @@ def test_branches_with_other_styles_and_only_where_it_is_painted(artist: Visit) 
     page.mouse.up()
     panel.get_by_role("button", name="Paint branch").click()
     origin = page.locator(".timeline-origin")
-    expect(origin).to_contain_text("A branch, of a part only, from step 2", timeout=PATIENCE_MS)
+    expect(origin).to_contain_text("A branch, of a part only, from step 2")
     expect(page.locator(".only")).to_be_hidden()
     told = page.request.get(f"{artist.house.url}{timeline_address(artist)}").json()
     assert [style["name"] for style in told["recipe"]["mix"]["styles"]] == ["ukiyo-e"]

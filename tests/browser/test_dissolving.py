@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Locator, expect
 
-from tests.browser.house import PATIENCE_MS, Visit
+from tests.browser.house import Visit
 from tests.browser.test_denoising import open_timeline, settle
 
 STEPS = 20  # of the model's default settings
@@ -19,7 +19,7 @@ def test_a_picture_dissolves_and_is_brought_back(artist: Visit, tmp_path: Path) 
     page, place = artist.page, artist.page.locator(".timeline-place")
     panel = page.get_by_role("form", name="Forward process")
     page.get_by_role("button", name="this one").click()
-    expect(panel).to_be_visible(timeout=PATIENCE_MS)
+    expect(panel).to_be_visible()
     expect(place).to_have_text("The picture itself")
     expect(panel.get_by_role("button", name="Bring it back")).to_be_disabled()
     settle(artist)
@@ -74,9 +74,7 @@ def bring_back(artist: Visit, panel: Locator) -> None:
     panel.get_by_label("Guidance").fill("3")
     panel.get_by_label("Prompt").fill("winter")
     panel.get_by_role("button", name="Bring it back").click()
-    expect(page.locator(".timeline-recipe")).to_contain_text(
-        "begun from a picture, strength 0.15", timeout=PATIENCE_MS
-    )
+    expect(page.locator(".timeline-recipe")).to_contain_text("begun from a picture, strength 0.15")
     expect(page.locator(".timeline-prompt")).to_have_text("winter")
     expect(panel).to_be_hidden()
     expect(page.get_by_role("button", name="What is there")).to_be_visible()
@@ -87,9 +85,9 @@ def bring_a_file(artist: Visit, panel: Locator, tmp_path: Path) -> None:
     page = artist.page
     file = tmp_path / "brought.png"
     Image.linear_gradient("L").convert("RGB").save(file)
-    expect(page.get_by_role("button", name="this one")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_role("button", name="this one")).to_be_visible()
     page.get_by_label("A picture to dissolve").set_input_files(file)
-    expect(panel).to_be_visible(timeout=PATIENCE_MS)
+    expect(panel).to_be_visible()
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     expect(page.locator(".timeline-prompt")).to_have_text("winter")

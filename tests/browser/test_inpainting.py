@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from pipelines.recipe import read_recipe
 from tests.browser.easel import board, expect_board, put_away, stroke, to_inpainting
-from tests.browser.house import PATIENCE_MS, Visit
+from tests.browser.house import Visit
 from tests.unit.test_picture_files import png_header
 
 
@@ -83,9 +83,9 @@ def test_fills_are_compared_kept_and_painted_on_from(artist: Visit, painting: Pa
     page.locator("#fill-num_inference_steps").fill("6")
     page.locator("#fill-pictures").fill("2")
     page.locator(".inpaint-fill").click()
-    expect(status).to_have_text(re.compile(r"^Finished"), timeout=PATIENCE_MS)
+    expect(status).to_have_text(re.compile(r"^Finished"))
     expect(page.locator(".inpaint-thumb")).to_have_count(2)
-    expect(page.get_by_role("button", name="Brush another in")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_role("button", name="Brush another in")).to_be_visible()
     filled = board(page)
     assert filled != covered
     page.locator(".inpaint-wipe").fill("1")
@@ -117,7 +117,7 @@ def test_fills_are_compared_kept_and_painted_on_from(artist: Visit, painting: Pa
     # A reload in between changes nothing, and she paints on from the fill and takes it back.
     page.reload()
     to_inpainting(artist)
-    expect(status).to_have_text(re.compile(r"^Finished"), timeout=PATIENCE_MS)
+    expect(status).to_have_text(re.compile(r"^Finished"))
     expect_board(page, filled)
     page.get_by_role("button", name="Brush another in").click()
     expect(desk).to_have_attribute("data-view", "weaving")
@@ -206,7 +206,7 @@ def test_a_picture_grows_in_a_style(artist: Visit, painting: Path) -> None:
     assert board(page) == bare
     expect(page.locator("#fill-style")).to_have_value("palette ukiyo-e")
     page.locator(".inpaint-fill").click()
-    expect(page.locator(".inpaint-status")).to_have_text(re.compile(r"^Finished"), timeout=PATIENCE_MS)
+    expect(page.locator(".inpaint-status")).to_have_text(re.compile(r"^Finished"))
     href = page.locator(".inpaint-actions a").get_attribute("href")
     assert href is not None
     answer = page.request.get(artist.house.url + href)

@@ -39,7 +39,7 @@ def test_frames_arrive_while_the_run_goes_on_and_stay_a_timeline(artist: Visit) 
     expect(page.locator(".curves-mark")).to_be_visible()
     box = page.locator(".timeline .film-canvas").bounding_box()
     assert desk.get_attribute("data-state") == "live", "the run was over too soon to see it"
-    expect(desk).to_have_attribute("data-state", "open", timeout=PATIENCE_MS)
+    expect(desk).to_have_attribute("data-state", "open")
     # Nothing jumps when it is done: the same stop, the same place, and now with all layers.
     expect(place).to_have_text(f"Step 3 of {STEPS}")
     assert page.locator(".timeline .film-canvas").bounding_box() == box
@@ -93,7 +93,7 @@ def test_a_timeline_is_pinned_lost_and_painted_again(artist: Visit) -> None:
     artist.complaints.clear()
     page.get_by_role("button", name="Paint it again").click()
     expect(gone).to_be_hidden()
-    expect(page.locator(".timeline")).to_have_attribute("data-state", "open", timeout=PATIENCE_MS)
+    expect(page.locator(".timeline")).to_have_attribute("data-state", "open")
     expect(place).to_have_text("The finished picture")
     page.keyboard.press("End")
     assert artist.pixels("timeline") == finished
@@ -105,9 +105,9 @@ def test_the_pictures_of_a_group_are_scrubbed_together(artist: Visit) -> None:
     artist.enter("Hilma")
     artist.paint("a spiral, abstract", seed="3", pictures="2", num_inference_steps="3", **SMALL)
     page = artist.page
-    expect(artist.status).to_have_text("2 pictures finished", timeout=PATIENCE_MS)
+    expect(artist.status).to_have_text("2 pictures finished")
     together = page.locator("#stage").get_by_role("button", name="Open timelines side by side")
-    together.click(timeout=PATIENCE_MS)
+    together.click()
     cells, place = page.locator(".ensemble-cell"), page.locator(".timeline-place")
     expect(cells).to_have_count(2)
     expect(place).to_have_text("The finished picture")

@@ -16,7 +16,7 @@ from pipelines.recipe import Recipe, read_recipe
 from pipelines.stitching import feathered
 from tests.browser.conftest import check
 from tests.browser.easel import board, expect_board, put_away, stroke, to_inpainting
-from tests.browser.house import PATIENCE_MS, Visit, open_house, visit
+from tests.browser.house import Visit, open_house, visit
 
 # Places on the board, as shares of its sides.
 STROKES = [((0.4, 0.3), (0.5, 0.3)), ((0.45, 0.5), (0.55, 0.5)), ((0.5, 0.65), (0.6, 0.65))]
@@ -44,7 +44,7 @@ def fill(page: Page, steps: int = 4) -> None:
     page.locator("#fill-prompt").fill("a sailing boat, impressionism")
     page.locator("#fill-num_inference_steps").fill(str(steps))
     page.locator(".inpaint-fill").click()
-    expect(page.locator(".inpaint-status")).to_have_text(re.compile(r"^Finished"), timeout=PATIENCE_MS)
+    expect(page.locator(".inpaint-status")).to_have_text(re.compile(r"^Finished"))
 
 
 def result(artist: Visit) -> tuple[np.ndarray, Recipe]:
@@ -267,7 +267,7 @@ def test_a_fill_is_seen_and_kept_without_paste_back(artist: Visit, painting: Pat
     fitted_shown, (fitted, _) = board(page), result(artist)
     as_painted = page.get_by_role("button", name="As painted")
     as_painted.click()
-    expect(as_painted).to_have_attribute("aria-pressed", "true", timeout=PATIENCE_MS)
+    expect(as_painted).to_have_attribute("aria-pressed", "true")
     raw_shown, (raw, recipe) = board(page), result(artist)
     assert raw_shown != fitted_shown
     assert recipe.source is not None

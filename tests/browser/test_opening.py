@@ -48,7 +48,7 @@ def test_a_stored_timeline_opens_at_once_and_leaves_no_memory_behind(artist: Vis
     page = artist.page
     page.get_by_role("tab", name="Denoising").click()
     thumbs = page.locator(".timeline-others [data-id]")
-    expect(thumbs).to_have_count(2, timeout=PATIENCE_MS)
+    expect(thumbs).to_have_count(2)
     expect(page.locator(".timeline-prompt")).to_have_text(SHORT)
     settle(artist)
     short, long = (thumb.get_attribute("data-id") for thumb in thumbs.all())

@@ -66,7 +66,8 @@ def test_reload_in_mid_run_comes_back_and_finishes(artist: Visit) -> None:
     artist.paint("cherry blossoms by the river, ukiyo-e", num_inference_steps="24")
     expect(artist.status).to_have_text(re.compile(r"^Step [2-9] of 24"))
     artist.page.reload()
-    expect(artist.status).to_have_text(re.compile(r"^Step \d+ of 24"))
+    # On a busy machine the picture may be done before the page is there again.
+    expect(artist.status).to_have_text(re.compile(r"^(Step \d+ of 24|Finished)"))
     # The form is as she left it.
     expect(artist.field("prompt")).to_have_value("cherry blossoms by the river, ukiyo-e")
     expect(artist.field("num_inference_steps")).to_have_value("24")
@@ -92,7 +93,7 @@ def test_several_pictures_on_a_contact_sheet(artist: Visit) -> None:
     artist.enter()
     artist.paint("two boats", seed="7", pictures="2", num_inference_steps="3", **SMALL)
     expect(artist.page.locator("#stage .sheet-cell")).to_have_count(2)
-    expect(artist.status).to_have_text("2 pictures finished", timeout=PATIENCE_MS)
+    expect(artist.status).to_have_text("2 pictures finished")
     artist.page.locator("#stage .sheet-cell").nth(1).click()
     expect(artist.page.get_by_role("button", name="Seed 8")).to_be_visible()
     expect(artist.page.locator(SCREEN)).to_be_visible()

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from pipelines.models.find import EMBEDDED, find_model
 from tests.browser.conftest import check
-from tests.browser.house import FOLLOWED, MODEL, PATIENCE_MS, ROOT, SMALL, Visit, open_house, visit
+from tests.browser.house import FOLLOWED, MODEL, ROOT, SMALL, Visit, open_house, visit
 from tests.tiny import random_updates, save_ip_adapter
 
 PROMPT = "river landscape with trees"
@@ -100,7 +100,7 @@ def test_three_styles_with_a_drawn_curve_are_painted_kept_and_found_again(
         page.locator(".mixing-paint").click()
         stage = page.locator("#blend-stage")
         timeline = stage.get_by_role("button", name="Open timeline")
-        expect(timeline).to_be_enabled(timeout=PATIENCE_MS)
+        expect(timeline).to_be_enabled()
 
         page.get_by_label("A name for this mix").fill("Evening <river>")
         page.get_by_role("button", name="Keep", exact=True).click()
@@ -150,7 +150,7 @@ def test_a_strip_is_laid_out_and_each_cell_is_a_recipe(artist: Visit) -> None:
     page.get_by_role("button", name="Strip").click()
     page.locator(".mixing-paint").click()
     stage = page.locator("#blend-stage")
-    expect(stage.locator(".stage-status")).to_have_text("7 pictures finished", timeout=PATIENCE_MS)
+    expect(stage.locator(".stage-status")).to_have_text("7 pictures finished")
     cells = stage.locator(".sheet-cell")
     expect(cells.first).to_contain_text("impressionism")
     expect(cells.last).to_contain_text("ukiyo-e")
@@ -160,7 +160,7 @@ def test_a_strip_is_laid_out_and_each_cell_is_a_recipe(artist: Visit) -> None:
     # It is there again after a reload, in its order; a cell opens, and its mix can be taken over.
     page.reload()
     page.get_by_role("tab", name="Style blending").click()
-    expect(cells).to_have_count(7, timeout=PATIENCE_MS)
+    expect(cells).to_have_count(7)
     cells.nth(1).click()
     stage.get_by_role("button", name="Use these settings").click()
     expect(page.locator(".portion-share").first).to_have_text("83 %")
@@ -207,7 +207,7 @@ def test_a_region_is_brushed_on_and_the_picture_restyled(artist: Visit) -> None:
     expect(canvas).to_be_hidden()
     stage = page.locator("#blend-stage")
     timeline = stage.get_by_role("button", name="Open timeline")
-    expect(timeline).to_be_enabled(timeout=PATIENCE_MS)
+    expect(timeline).to_be_enabled()
 
     page.get_by_role("tab", name="Gallery").click()
     page.locator(".frame").first.click()
@@ -217,8 +217,8 @@ def test_a_region_is_brushed_on_and_the_picture_restyled(artist: Visit) -> None:
     expect(page.locator(".restyle-words")).to_have_text("Begins at step 3 of 4.")
     with page.expect_request(FOLLOWED):
         page.locator(".mixing-paint").click()
-    expect(stage.locator(".stage-status")).to_have_text("Finished", timeout=PATIENCE_MS)
-    expect(timeline).to_be_enabled(timeout=PATIENCE_MS)
+    expect(stage.locator(".stage-status")).to_have_text("Finished")
+    expect(timeline).to_be_enabled()
     timeline.click()
     expect(page.locator(".timeline-place")).to_have_text("The finished picture")
     told = page.request.get(timeline_address(artist)).json()
@@ -256,7 +256,7 @@ def test_a_lora_is_added_painted_kept_and_found_again(browser: Browser, tmp_path
         expect(loras.get_by_role("status")).to_have_text(re.compile("0.75$"))
         page.locator(".mixing-paint").click()
         stage = page.locator("#blend-stage")
-        expect(stage.get_by_role("button", name="Open timeline")).to_be_enabled(timeout=PATIENCE_MS)
+        expect(stage.get_by_role("button", name="Open timeline")).to_be_enabled()
         page.get_by_label("A name for this mix").fill("Charcoal")
         page.get_by_role("button", name="Keep", exact=True).click()
         expect(page.locator(".preset img")).to_have_count(1)
@@ -272,7 +272,7 @@ def test_a_lora_is_added_painted_kept_and_found_again(browser: Browser, tmp_path
         page.get_by_label("Across: values").fill("0, 1")
         page.get_by_label("Down: values").fill("7")
         page.locator(".mixing-paint").click()
-        expect(stage.locator(".stage-status")).to_have_text("2 pictures finished", timeout=PATIENCE_MS)
+        expect(stage.locator(".stage-status")).to_have_text("2 pictures finished")
         expect(stage.locator(".sheet-seed").first).to_have_text("soft charcoal 0 · seed 7")
         check(artist)
 
@@ -303,7 +303,7 @@ def test_a_picture_is_followed_through_an_ip_adapter(browser: Browser, tmp_path:
         page.locator(".mixing-paint").click()
         stage = page.locator("#blend-stage")
         timeline = stage.get_by_role("button", name="Open timeline")
-        expect(timeline).to_be_enabled(timeout=PATIENCE_MS)
+        expect(timeline).to_be_enabled()
         page.get_by_label("A name for this mix").fill("Soft")
         page.get_by_role("button", name="Keep", exact=True).click()
         expect(page.locator(".preset img")).to_have_count(1)
