@@ -169,11 +169,16 @@ def gather_critics(
     seed: int = _SEED,
     say: Callable[[str], None],
 ) -> Critics:
-    """Load the critics from `output/critics`, those trained there before or trained now on the pack."""
+    """Load the critics from `output/critics`, those trained there before or trained now on the pack.
+
+    The dual encoder sees through the seer's classifier.
+    """
     network = TOY_NETWORK if toy else NetworkSize()
     folder = output / "critics"
     torch.manual_seed(seed)
     judge = load_or_train_judge(bank, folder / "judge.safetensors", size=network, steps=judge_steps, say=say)
     torch.manual_seed(seed + 1)
-    encoder, tokenizer = load_or_train_dual_encoder(bank, folder, size=network, steps=judge_steps, say=say)
+    encoder, tokenizer = load_or_train_dual_encoder(
+        bank, folder, size=network, steps=judge_steps, say=say, classifier=classifier
+    )
     return Critics(judge, encoder, tokenizer, load_seer(seer, classifier, bank.device), bank.device)

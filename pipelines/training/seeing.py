@@ -98,8 +98,11 @@ class Seer:
 
 
 def load_classifier(path: Path, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A program that torch.export saved: pixels (B, 3, 260, 260) in [-1, 1] to answers (B, K)."""
-    program = torch.export.load(path).module()
+    """A program that torch.export saved: pixels (B, 3, 260, 260) in [-1, 1] to answers (B, K).
+
+    It is never taught anything.
+    """
+    program = torch.export.load(path).module().requires_grad_(False)
     nn.Module.to(program, device)
     return program
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from pipelines.training.evaluation.dual_encoder import SubjectRanks
 from pipelines.training.evaluation.judge import doubts, labels_of
@@ -103,9 +102,7 @@ def ask_critics(critics: Critics, wishes: Sequence[Wish]) -> Asked:
 
 def freeze(critics: Critics) -> None:
     """Let no critic be taught by the pictures it is shown."""
-    networks = (critics.judge, critics.encoder, critics.seer.probe, critics.seer.classifier)
-    for network in networks:
-        assert isinstance(network, nn.Module)
+    for network in (critics.judge, critics.encoder, critics.seer.probe):
         network.requires_grad_(False)
 
 

@@ -24,7 +24,6 @@ from pipelines.training.architecture import (
 )
 from pipelines.training.cli import train_app
 from pipelines.training.distillation import LORA_FILE, add_low_rank, save_low_rank
-from pipelines.training.evaluation.dual_encoder import contrastive_loss
 from pipelines.training.evaluation.judge import agreement, expected_agreement
 from pipelines.training.evaluation.metrics import (
     frechet_distance,
@@ -46,6 +45,7 @@ from pipelines.training.evaluation.prompts import (
 from pipelines.training.export import assemble_pipeline, export_model
 from pipelines.training.pack import Format, Row, is_validation
 from tests.tiny import add_classifier
+from tests.toy_pack import write_classifier
 
 HELD_OUT = 12
 """Held-out pictures of the toy pack: enough for two halves and their third neighbours."""
@@ -133,14 +133,6 @@ def test_agreement_counts_only_what_was_asked_for() -> None:
     # The judge knows every a and half of the b; the prompts ask for three b to one a.
     judged, truth = ["a", "b", "a"], ["a", "b", "b"]
     assert expected_agreement(judged, truth, ["a", "b", "b", "b", "unknown"]) == pytest.approx(2.5 / 4)
-
-
-def test_contrastive_loss_takes_equal_captions_for_one() -> None:
-    vectors = torch.eye(4)[[0, 0, 1]]
-    same = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]]).bool()
-    loss = contrastive_loss(100 * vectors, vectors, same)
-    # Two equal captions share the probability: the entropy that remains is log 2 for two of three rows.
-    assert loss.item() == pytest.approx(2 / 3 * math.log(2), abs=1e-4)
 
 
 def test_spearman_of_rising_falling_and_equal_values() -> None:
@@ -303,6 +295,11 @@ def test_whole_evaluation_writes_finite_figures_and_keeps_its_judges(
     assert runner.invoke(train_app, [*arguments, "--only", "pairs,companion"]).exit_code == 0
     few = json.loads((output / "evaluation.json").read_text())["results"]
     assert few == {"word pairs": figures["word pairs"]}, "this model has no companion"
+
+    through = ["--only", "subjects", "--classifier", str(write_classifier(tmp_path / "colours.pt2"))]
+    seen = runner.invoke(train_app, [*arguments, *through], catch_exceptions=False)
+    assert "training the dual encoder" in seen.output, "the other one saw from scratch"
+    assert "the dual encoder sees through colours.pt2" in seen.output
 
 
 def test_a_companion_is_measured_in_its_own_steps(pack: Path, model: Path, tmp_path: Path) -> None:

@@ -44,6 +44,14 @@ def evaluate(
     prompts_file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Other prompts, as TOML.")
     ] = None,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="As for `see`: the dual encoder sees through it, not from scratch.",
+        ),
+    ] = None,
     only: Annotated[
         str | None, typer.Option(help="What to measure, with commas between; everything by default.")
     ] = None,
@@ -97,6 +105,7 @@ def evaluate(
         prompts=read_prompts(prompts_file or PROMPTS_FILE),
         counts=counts,
         manner=manner,
+        classifier=classifier,
         size=size,
         workers=workers,
         limit=limit,
@@ -109,6 +118,7 @@ def evaluate(
         device=str(evaluation.device),
         manner=manner,
         counts=counts,
+        classifier=None if classifier is None else classifier.name,
         results=evaluation.run(parts, caption_guidance),
     )
     report.write(output / "evaluation.json")

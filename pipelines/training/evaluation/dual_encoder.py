@@ -1,14 +1,18 @@
 """A dual encoder of pictures and words, trained on the real pack: which subject does a picture show?
 
 Contrastive training as in CLIP (Radford et al., 2021), small, and with one change: captions are often alike
-("romanticism"), so every picture whose caption is the same counts as right.
+("romanticism"), so every picture whose caption is the same counts as right. The pack is small for learning
+what a lighthouse looks like: pictures can be seen through an ImageNet classifier's answers, which stay as
+they are (as in LiT, Zhai et al., 2022).
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,6 +32,7 @@ from pipelines.training.evaluation.judge import NetworkSize, cached, save
 from pipelines.training.evaluation.network import Backbone, draw_views, fit, look
 from pipelines.training.latent_bank import tokenize, tokenize_rows
 from pipelines.training.pictures import PictureBank
+from pipelines.training.seeing import SIDE_PX, classify, load_classifier
 
 _WORDS = replace(ATELIER_V1, text_width=192, text_layers=2, text_heads=3, max_tokens=32)
 _START_SCALE = math.log(1 / 0.07)
@@ -39,13 +44,22 @@ QUERIES = ("{}", "a {}", "a painting of {}", "{}, {}")
 class DualEncoder(nn.Module):
     """Pictures and captions as unit vectors of one space."""
 
-    def __init__(self, size: NetworkSize, tokenizer: CLIPTokenizer, words: Architecture) -> None:
-        """Build with random weights; `words` gives the size of the text encoder."""
+    def __init__(
+        self,
+        backbone: Callable[[torch.Tensor], torch.Tensor],
+        picture_head: nn.Module,
+        tokenizer: CLIPTokenizer,
+        words: Architecture,
+        features: int,
+    ) -> None:
+        """Build with random weights, but for what pictures are seen with; `words` sizes the text encoder.
+
+        The backbone takes pixels (B, 3, H, W), the head what comes of it, to (B, features).
+        """
         super().__init__()
-        self.backbone = Backbone(size.widths, size.blocks)
-        self.picture_head = nn.Linear(size.widths[-1], size.features, bias=False)
+        self.backbone, self.picture_head = backbone, picture_head
         self.text_encoder = build_text_encoder(words, tokenizer)
-        self.text_head = nn.Linear(words.text_width, size.features, bias=False)
+        self.text_head = nn.Linear(words.text_width, features, bias=False)
         self.dropout = nn.Dropout(0.2)
         self.log_scale = nn.Parameter(torch.tensor(_START_SCALE))
 
@@ -59,6 +73,30 @@ class DualEncoder(nn.Module):
         return functional.normalize(self.text_head(self.dropout(pooled)).float(), dim=1)
 
 
+def build_dual_encoder(
+    size: NetworkSize, tokenizer: CLIPTokenizer, classifier: Path | None, device: torch.device
+) -> DualEncoder:
+    """Build one on `device`; a classifier's own weights are not among its weights."""
+    features = size.features
+    if classifier is None:
+        backbone, head = Backbone(size.widths, size.blocks), nn.Linear(size.widths[-1], features, bias=False)
+    else:
+        program = load_classifier(classifier, device)
+        answers = classify(program, torch.zeros(1, 3, SIDE_PX, SIDE_PX, device=device)).shape[1]
+        backbone = partial(classify, program)
+        head = nn.Sequential(
+            nn.BatchNorm1d(answers, affine=False),
+            nn.Dropout(0.5),
+            nn.Linear(answers, 4 * features),
+            nn.GELU(),
+            nn.Dropout(0.5),
+            nn.Linear(4 * features, features, bias=False),
+        )
+    encoder = DualEncoder(backbone, head, tokenizer, _WORDS, features)
+    nn.Module.to(encoder, device)
+    return encoder
+
+
 def contrastive_loss(pictures: torch.Tensor, words: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
     """Cross entropy both ways between scaled vectors (B, D); `same` (B, B) says which belong together."""
     logits = pictures @ words.T
@@ -67,19 +105,29 @@ def contrastive_loss(pictures: torch.Tensor, words: torch.Tensor, same: torch.Te
 
 
 def load_or_train_dual_encoder(
-    bank: PictureBank, output: Path, *, size: NetworkSize, steps: int, say: Callable[[str], None]
+    bank: PictureBank,
+    output: Path,
+    *,
+    size: NetworkSize,
+    steps: int,
+    say: Callable[[str], None],
+    classifier: Path | None = None,
 ) -> tuple[DualEncoder, CLIPTokenizer]:
-    """Take the dual encoder that an earlier run left in `output`, or train one and leave it there."""
+    """Take the dual encoder that an earlier run left in `output`, or train one and leave it there.
+
+    With a `classifier` (see `load_classifier`) it is through that one's answers that it sees pictures.
+    """
     folder, path = output / "dual-tokenizer", output / "dual-encoder.safetensors"
     rows = [row for rows in bank.rows.values() for row in rows if not row.validation]
     told = {"size": repr(size), "steps": str(steps), "pictures": str(len(rows))}
+    if classifier is not None:
+        told["classifier"] = hashlib.sha256(classifier.read_bytes()).hexdigest()
     known = cached(path, told) and folder.exists()
     if not known:
         captions = [caption for row in rows for caption in row.captions[:6]]
         train_tokenizer(captions, _WORDS).save_pretrained(str(folder))
     tokenizer = load_tokenizer(folder)
-    encoder = DualEncoder(size, tokenizer, _WORDS)
-    nn.Module.to(encoder, bank.device)
+    encoder = build_dual_encoder(size, tokenizer, classifier, bank.device)
     if known:
         encoder.load_state_dict(load_file(path))
         return encoder.eval(), tokenizer

@@ -98,6 +98,7 @@ class Evaluation:
         prompts: Prompts,
         counts: Counts,
         manner: Manner,
+        classifier: Path | None = None,
         size: str = "v1",
         workers: int = 1,
         limit: int | None = None,
@@ -105,6 +106,7 @@ class Evaluation:
     ) -> None:
         """Lay the pack out and train the judges, unless an earlier run has left them in `output`.
 
+        With a `classifier` the dual encoder sees pictures through its answers.
         Raises FileNotFoundError where `data` holds no shard.
         """
         self.folder = folder
@@ -120,7 +122,7 @@ class Evaluation:
         self.judge: Judge = load_or_train_judge(
             self.bank, output / "judge.safetensors", size=network, steps=counts.judge_steps, say=say
         )
-        self._network = network
+        self._network, self._classifier = network, classifier
         self.painter = Painter(folder, self.device, counts.batch_size)
         self.real_opinion = self._judge(self.real)
 
@@ -131,7 +133,12 @@ class Evaluation:
         torch.manual_seed(1)
         self.bank.generator.manual_seed(1)
         encoder, tokenizer = load_or_train_dual_encoder(
-            self.bank, self.output, size=self._network, steps=self.counts.judge_steps, say=self.say
+            self.bank,
+            self.output,
+            size=self._network,
+            steps=self.counts.judge_steps,
+            say=self.say,
+            classifier=self._classifier,
         )
         return SubjectRanks(encoder, tokenizer, self.prompts.subjects.names, self.device)
 

@@ -13,7 +13,10 @@ from pipelines.training.evaluation.painting import Manner
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured, of which model, when and how; `date` is ISO 8601 in UTC."""
+    """What was measured, of which model, when and how; `date` is ISO 8601 in UTC.
+
+    `classifier` is the file that the dual encoder sees through, if it does.
+    """
 
     model: str
     revision: str
@@ -21,6 +24,7 @@ class Report:
     device: str
     manner: Manner
     counts: Counts
+    classifier: str | None
     results: Results
 
     def write(self, path: Path) -> None:
@@ -38,7 +42,8 @@ class Report:
         manner = self.manner
         lines = [
             f"{self.model}, revision {self.revision[:8]}, {self.date}, {self.device}: {manner.sampler}, "
-            f"{manner.num_inference_steps} steps, guidance {manner.guidance_scale:g}",
+            f"{manner.num_inference_steps} steps, guidance {manner.guidance_scale:g}"
+            + (f"; the dual encoder sees through {self.classifier}" if self.classifier else ""),
             "",
             "| what | figure | value |",
             "| --- | --- | --- |",

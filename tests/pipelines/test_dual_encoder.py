@@ -1,0 +1,59 @@
+"""The dual encoder: its loss by the piece; trained on a toy pack, by itself and through a toy classifier."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.training.evaluation.dual_encoder import (
+    DualEncoder,
+    contrastive_loss,
+    load_or_train_dual_encoder,
+)
+from pipelines.training.evaluation.judge import TOY_NETWORK
+from pipelines.training.pack import prepare_pack
+from pipelines.training.pictures import PictureBank
+from tests.toy_pack import write_classifier, write_pack
+
+
+def test_contrastive_loss_takes_equal_captions_for_one() -> None:
+    vectors = torch.eye(4)[[0, 0, 1]]
+    same = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]]).bool()
+    loss = contrastive_loss(100 * vectors, vectors, same)
+    # Two equal captions share the probability: the entropy that remains is log 2 for two of three rows.
+    assert loss.item() == pytest.approx(2 / 3 * math.log(2), abs=1e-4)
+
+
+def test_sees_through_a_classifier_that_it_does_not_keep(tmp_path: Path) -> None:
+    prepare_pack(write_pack(tmp_path), tmp_path / "prepared")
+    bank = PictureBank(tmp_path / "prepared", torch.device("cpu"), seed=0)
+    classifier = write_classifier(tmp_path / "colours.pt2")
+    torch.manual_seed(0)
+    said: list[str] = []
+
+    def encoder_through(path: Path | None, steps: int = 60) -> DualEncoder:
+        encoder, _ = load_or_train_dual_encoder(
+            bank, tmp_path, size=TOY_NETWORK, steps=steps, say=said.append, classifier=path
+        )
+        return encoder
+
+    encoder = encoder_through(classifier)
+    losses = [float(line.rpartition(" ")[2]) for line in said[1:]]
+    assert losses[-1] < losses[0]
+    assert not any(name.startswith("backbone") for name in encoder.state_dict())
+
+    pixels = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    vectors = encoder(pixels.requires_grad_())
+    vectors[0, 0].backward()
+    assert pixels.grad is not None
+    assert pixels.grad[0].abs().max() > 0, "what it sees can be told to a picture"
+    assert pixels.grad[1].abs().max() == 0, "and each picture is seen by itself"
+
+    told = len(said)
+    assert torch.equal(encoder_through(classifier)(pixels), vectors)
+    assert len(said) == told, "it was there"
+    assert any(name.startswith("backbone") for name in encoder_through(None, 1).state_dict())
+    assert len(said) > told, "one without the classifier is another"
