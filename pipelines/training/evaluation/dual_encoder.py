@@ -37,6 +37,7 @@ from pipelines.training.seeing import SIDE_PX, classify, load_classifier
 _WORDS = replace(ATELIER_V1, text_width=192, text_layers=2, text_heads=3, max_tokens=32)
 _START_SCALE = math.log(1 / 0.07)
 _MOST_SCALE = math.log(100.0)
+_DROPOUT = 0.2
 QUERIES = ("{}", "a {}", "a painting of {}", "{}, {}")
 """How a subject is asked for; the last takes the style of the picture. Their embeddings are averaged."""
 
@@ -60,12 +61,12 @@ class DualEncoder(nn.Module):
         self.backbone, self.picture_head = backbone, picture_head
         self.text_encoder = build_text_encoder(words, tokenizer)
         self.text_head = nn.Linear(words.text_width, features, bias=False)
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = nn.Dropout(_DROPOUT)
         self.log_scale = nn.Parameter(torch.tensor(_START_SCALE))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (B, 3, H, W) to unit vectors (B, D)."""
-        return functional.normalize(self.picture_head(self.dropout(self.backbone(pixels))), dim=1)
+        return functional.normalize(self.picture_head(self.backbone(pixels).float()), dim=1)
 
     def encode_words(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Token ids (B, T) to unit vectors (B, D)."""
@@ -79,7 +80,8 @@ def build_dual_encoder(
     """Build one on `device`; a classifier's own weights are not among its weights."""
     features = size.features
     if classifier is None:
-        backbone, head = Backbone(size.widths, size.blocks), nn.Linear(size.widths[-1], features, bias=False)
+        backbone = Backbone(size.widths, size.blocks)
+        head = nn.Sequential(nn.Dropout(_DROPOUT), nn.Linear(size.widths[-1], features, bias=False))
     else:
         program = load_classifier(classifier, device)
         answers = classify(program, torch.zeros(1, 3, SIDE_PX, SIDE_PX, device=device)).shape[1]
@@ -119,9 +121,8 @@ def load_or_train_dual_encoder(
     """
     folder, path = output / "dual-tokenizer", output / "dual-encoder.safetensors"
     rows = [row for rows in bank.rows.values() for row in rows if not row.validation]
-    told = {"size": repr(size), "steps": str(steps), "pictures": str(len(rows))}
-    if classifier is not None:
-        told["classifier"] = hashlib.sha256(classifier.read_bytes()).hexdigest()
+    seen_through = "" if classifier is None else hashlib.sha256(classifier.read_bytes()).hexdigest()
+    told = {"size": repr(size), "steps": str(steps), "pictures": str(len(rows)), "classifier": seen_through}
     known = cached(path, told) and folder.exists()
     if not known:
         captions = [caption for row in rows for caption in row.captions[:6]]
