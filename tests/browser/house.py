@@ -88,7 +88,7 @@ def find_browser(playwright: Playwright) -> str | None:
 
 def launch(playwright: Playwright, executable: str) -> Browser:
     """Start it quietly: no call home, no GPU, no sandbox (containers have none)."""
-    # What a page comes to is waited for with patience: a busy machine is slow, and no slower for being let.
+    # A busy machine is slow, and a wait that ends well costs nothing.
     expect.set_options(timeout=PATIENCE_MS)
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     return playwright.chromium.launch(executable_path=executable, args=flags)
