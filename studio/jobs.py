@@ -111,9 +111,9 @@ class Jobs:
             return [self._with_ahead(job) for job in sorted(jobs, key=lambda job: job.index)]
 
     def active(self, artist_id: str) -> str | None:
-        """Find an artist's newest group that has not ended."""
+        """Find an artist's newest group that is painted, or whose timelines are still being drawn."""
         with self._changed:
-            jobs = [job for job in self._jobs.values() if job.artist_id == artist_id and not job.ended]
+            jobs = [job for job in self._jobs.values() if job.artist_id == artist_id and not job.settled]
             return max(jobs, key=lambda job: job.number).group if jobs else None
 
     def get(self, job_id: str) -> Job | None:

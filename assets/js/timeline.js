@@ -26,7 +26,10 @@ export function mount({ element, props, server }) {
   hear("timeline", (artwork) => desk.open(artwork));
   hear("together", (artwork) => desk.ensemble.want(artwork));
   hear("watch", ({ group, job }) => desk.watch(group, job));
-  hear("painted", () => { desk.stale = true; });
+  hear("painted", () => {
+    desk.stale = true;
+    if (desk.root.dataset.state === "empty" && desk.root.offsetParent) desk.shown();
+  });
   hear("forgotten", (artwork) => desk.forget(artwork));
   onShown(desk.root, () => desk.shown());
 }

@@ -51,13 +51,13 @@ def studio(tmp_path_factory: pytest.TempPathFactory, alone: Alone) -> Generator[
             start = time.perf_counter()
             process = opened.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL))
             opened.callback(process.terminate)
-            wait_for(lambda: httpx.get(url).is_success)
+            wait_for(lambda: httpx.get(url, timeout=60).is_success)
             page_s = time.perf_counter() - start
         wait_for(lambda: httpx.get(f"{url}/healthz").json()["status"] == "ready")
         yield RunningStudio(url, psutil.Process(process.pid), page_s)
 
 
-def wait_for(ready: Any, within_s: float = 60) -> None:
+def wait_for(ready: Any, within_s: float = 150) -> None:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:
@@ -81,6 +81,7 @@ def test_a_default_picture_and_its_first_preview_come_quickly(studio: RunningStu
     client = Client(studio.url, headers=headers, verbose=False)
     client.predict(prompt="a quiet harbour", api_name="/paint")
     with alone(), httpx.Client(base_url=studio.url, cookies=cookies) as browser:
+        wait_for(lambda: browser.get("/jobs/active").json()["group"] is None)  # the first one's timeline, too
         start = time.perf_counter()
         painting = client.submit(prompt="seascape, moonlight, romanticism", api_name="/paint")
         wait_for(lambda: browser.get("/jobs/active").json()["group"])

@@ -52,6 +52,17 @@ def test_frames_arrive_while_the_run_goes_on_and_stay_a_timeline(artist: Visit) 
     expect(page.get_by_role("button", name="Branch from here")).to_be_enabled()
 
 
+def test_a_timeline_is_watched_while_it_is_drawn(artist: Visit) -> None:
+    artist.enter("Leonora")
+    artist.paint("a red poppy", num_inference_steps="30", guidance_scale="1", **SMALL)
+    expect(artist.status).to_have_text("Finished")
+    page = artist.page
+    page.get_by_role("tab", name="Denoising").click()
+    expect(page.locator(".timeline")).to_have_attribute("data-state", "open")
+    expect(page.locator(".timeline-prompt")).to_have_text("a red poppy")
+    expect(page.locator(".timeline-place")).to_have_text("The finished picture")
+
+
 def test_a_timeline_is_pinned_lost_and_painted_again(artist: Visit) -> None:
     artist.enter("Georgia")
     artist.paint("a red poppy", num_inference_steps="4", seed="8", **SMALL)

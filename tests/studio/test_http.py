@@ -20,6 +20,7 @@ from tests.studio.conftest import (
     paint_one,
     read_events,
     served,
+    wait_for_end,
     wait_until,
 )
 from tests.studio.recipes import recipe_for
@@ -292,6 +293,9 @@ def test_a_timeline_that_is_not_drawn_yet_says_so(studio: Studio, berthe: httpx.
     early = berthe.get(f"/timelines/{studio.jobs.live(group)[0].id}")
     assert early.status_code == 422
     assert "still being drawn" in early.json()["sentence"]
+    assert berthe.get("/jobs/active").json() == {"group": group}, "she can watch it being drawn"
+    wait_for_end(studio, artist_id, group)
+    assert berthe.get("/jobs/active").json() == {"group": None}
 
 
 def test_an_open_stream_does_not_keep_the_server_from_closing(open_studio: OpenStudio) -> None:
