@@ -46,6 +46,15 @@ def expect_board(page: Page, shown: str) -> None:
         page.wait_for_timeout(50)
 
 
+def expect_other_board(page: Page, shown: str) -> str:
+    """Wait until the board shows this no longer, and return what it shows."""
+    limit = time.monotonic() + PATIENCE_MS / 1000
+    while (now := board(page)) == shown:
+        assert time.monotonic() < limit, "the board never changed"
+        page.wait_for_timeout(50)
+    return now
+
+
 def put_away(page: Page) -> None:
     """Wait until the browser's own database has what was painted: whoever asks it comes after who writes."""
     # Twice: what changed while it wrote is written once more, right behind the first who asks.

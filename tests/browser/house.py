@@ -29,7 +29,7 @@ from playwright.sync_api import (
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = os.environ.get("ATELIER_BROWSER_MODEL", "")  # empty: the embedded one
-PATIENCE_MS = 60_000
+PATIENCE_MS = 150_000
 SMALL = {"width": "96", "height": "96"}  # painted in a quarter of the time, where its size is no matter
 FOLLOWED = re.compile("/jobs/[0-9a-f]+/stream$")  # what a stage asks for that follows pictures
 
@@ -54,23 +54,27 @@ def open_house(folder: Path, model: str = MODEL, port: int = 0) -> Generator[Hou
     if model:
         command += ["--model", model]
     log = folder / "studio.log"
-    with log.open("wb") as output:
+    with log.open("wb") as told, subprocess.Popen(command, cwd=ROOT, stdout=told, stderr=told) as process:
         begun = time.monotonic()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         try:
             while not _answers(url):
-                if process.poll() is not None or time.monotonic() - begun > 60:
+                if process.poll() is not None or time.monotonic() - begun > PATIENCE_MS / 1000:
                     raise RuntimeError(f"the studio did not open:\n{log.read_text()}")
                 time.sleep(0.05)
             yield House(url, log)
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(PATIENCE_MS / 1000)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        # While a model is loaded on a busy machine, a page takes its time.
+        with urllib.request.urlopen(url, timeout=PATIENCE_MS / 1000) as answer:
             return answer.status == 200
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
