@@ -65,7 +65,7 @@ def test_a_mask_is_painted_by_hand_and_survives_a_reload(artist: Visit, painting
     page.reload()
     to_inpainting(artist)
     expect(desk).to_have_attribute("data-view", "mask")
-    assert board(page) == covered
+    expect_board(page, covered)
     expect(page.locator("#fill-prompt")).to_have_value("a sailing boat, impressionism")
 
 
@@ -203,7 +203,7 @@ def test_a_picture_grows_in_a_style(artist: Visit, painting: Path) -> None:
     page.reload()
     to_inpainting(artist)
     expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
-    assert board(page) == bare
+    expect_board(page, bare)
     expect(page.locator("#fill-style")).to_have_value("palette ukiyo-e")
     page.locator(".inpaint-fill").click()
     expect(page.locator(".inpaint-status")).to_have_text(re.compile(r"^Finished"))
