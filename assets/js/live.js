@@ -24,6 +24,11 @@ export class Live {
     return Boolean(this.source);
   }
 
+  // What is only being drawn is painted already, and cannot be cancelled any more.
+  get isPainting() {
+    return [...this.jobs.values()].some(({ state }) => state === "queued" || state === "running");
+  }
+
   // Follows a group of jobs until each of them has ended one way or the other.
   follow(group) {
     this.leave();

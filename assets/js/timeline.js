@@ -261,8 +261,7 @@ class Timeline {
   }
 
   #grow(job, tiles) {
-    // What is only being drawn is painted already: there is nothing to cancel.
-    this.part("live").querySelector("button").hidden = [...this.live.jobs.values()].every(({ state }) => state === "done");
+    this.part("live").querySelector("button").hidden = !this.live.isPainting;
     if (!this.watched && !job.settled) this.watched = job.id;
     const onFilm = job.id === this.watched;
     if (this.together && this.watched && this.live.jobs.size > 1) {

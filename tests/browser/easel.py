@@ -38,21 +38,12 @@ def board(page: Page) -> str:
     return shown
 
 
-def expect_board(page: Page, shown: str) -> None:
-    """Wait until the board shows this: pictures are drawn some time after the words beside them."""
+def expect_board(page: Page, shown: str, *, still: bool = True) -> None:
+    """Wait until the board shows this, or does no longer: pictures are drawn some time after their words."""
     limit = time.monotonic() + PATIENCE_MS / 1000
-    while board(page) != shown:
-        assert time.monotonic() < limit, "the board never showed it"
+    while (board(page) == shown) != still:
+        assert time.monotonic() < limit, f"the board never {'showed it' if still else 'changed'}"
         page.wait_for_timeout(50)
-
-
-def expect_other_board(page: Page, shown: str) -> str:
-    """Wait until the board shows this no longer, and return what it shows."""
-    limit = time.monotonic() + PATIENCE_MS / 1000
-    while (now := board(page)) == shown:
-        assert time.monotonic() < limit, "the board never changed"
-        page.wait_for_timeout(50)
-    return now
 
 
 def put_away(page: Page) -> None:

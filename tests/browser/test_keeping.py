@@ -58,9 +58,23 @@ def test_a_timeline_is_watched_while_it_is_drawn(artist: Visit) -> None:
     expect(artist.status).to_have_text("Finished")
     page = artist.page
     page.get_by_role("tab", name="Denoising").click()
+    expect(page.locator(".timeline")).to_have_attribute("data-state", re.compile("live|open"))
+    assert not any(page.evaluate(_CANCEL_WHILE_DRAWN)), "its picture is painted: there is nothing to cancel"
     expect(page.locator(".timeline")).to_have_attribute("data-state", "open")
     expect(page.locator(".timeline-prompt")).to_have_text("a red poppy")
     expect(page.locator(".timeline-place")).to_have_text("The finished picture")
+
+
+# Tells of every frame until the timeline is open whether Cancel was offered for a picture that was painted.
+_CANCEL_WHILE_DRAWN = """async () => {
+    const desk = document.querySelector(".timeline"), offered = [];
+    while (desk.dataset.state !== "open") {
+        const [words, cancel] = desk.querySelectorAll(".timeline-live > *");
+        if (words?.textContent.startsWith("Painted")) offered.push(!cancel.hidden);
+        await new Promise(requestAnimationFrame);
+    }
+    return offered;
+}"""
 
 
 def test_a_timeline_is_pinned_lost_and_painted_again(artist: Visit) -> None:

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from pipelines.recipe import Recipe, read_recipe
 from pipelines.stitching import feathered
 from tests.browser.conftest import check
-from tests.browser.easel import board, expect_board, expect_other_board, put_away, stroke, to_inpainting
+from tests.browser.easel import board, expect_board, put_away, stroke, to_inpainting
 from tests.browser.house import Visit, open_house, visit
 
 # Places on the board, as shares of its sides.
@@ -269,7 +269,7 @@ def test_a_fill_is_seen_and_kept_without_paste_back(artist: Visit, painting: Pat
     as_painted = page.get_by_role("button", name="As painted")
     as_painted.click()
     expect(as_painted).to_have_attribute("aria-pressed", "true")
-    expect_other_board(page, fitted_shown)
+    expect_board(page, fitted_shown, still=False)
     raw, recipe = result(artist)
     assert recipe.source is not None
     assert not recipe.source.paste_back

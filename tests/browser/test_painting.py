@@ -75,7 +75,7 @@ def test_reload_in_mid_run_comes_back_and_finishes(artist: Visit) -> None:
     # The form is as she left it.
     expect(artist.field("prompt")).to_have_value("cherry blossoms by the river, ukiyo-e")
     expect(artist.field("num_inference_steps")).to_have_value("24")
-    expect(artist.status).to_have_text("Finished")
+    artist.wait_until_finished()
 
 
 @pytest.mark.parametrize("how", ["button", "key"])
