@@ -191,6 +191,9 @@ def distill(
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     guidance_scale: Annotated[float, typer.Option(min=1, help="What the companion paints as if with.")] = 3.5,
+    initial: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="A model whose companion to train on.")
+    ] = None,
     judge: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="One that `reward` left in --output/critics."),
@@ -201,11 +204,18 @@ def distill(
     own: Own = None,
 ) -> None:
     """Distil a model into the companion that paints in four steps; goes into lcm/ beside its other parts."""
+    from pipelines.training.distillation import LORA_FILE
+
     need_limit(minutes, max_steps)
+    if initial is not None and not (initial / LORA_FILE).exists():
+        raise refused(
+            f"{initial} has no companion to train on: a model folder that has one holds {LORA_FILE}"
+        )
     run = _run(data, output, size, resume=resume, workers=workers, limit=limit, own=own)
     run.distill(
         model,
         guidance_scale=guidance_scale,
+        initial=initial,
         judge=judge,
         minutes=minutes,
         max_steps=max_steps,

@@ -30,6 +30,9 @@ _SEED = 100
 
 _MOST_TOKENS = 2
 
+_HARDLY = 0.25
+"""How much less often a word is wished for whose first meaning no picture can show."""
+
 
 def rank_with_critics(
     data: Path,
@@ -59,7 +62,7 @@ def rank_with_critics(
     prepare_pack(data, output / "pack", workers=workers, limit=limit)
     bank = PictureBank(output / "pack", device, seed=_SEED)
     critics = gather_critics(bank, output, seer, classifier, toy=toy, judge_steps=judge_steps, say=say)
-    planned, common = _plan(data, critics, wishes, seed, limit, {})
+    planned, common = _plan(data, critics, wishes, seed, limit)
     return rank(
         Painter(model, device, batch_size),
         manner,
@@ -111,7 +114,7 @@ def reward_with_critics(
         )
         del bank  # the run loads its own
     near = {} if wordnet is None else _near(wordnet, critics.seer.words, load_tokenizer(model / "tokenizer"))
-    planned, _ = _plan(data, critics, wishes, seed, limit, near)
+    planned, _ = _plan(data, critics, wishes, seed, limit, wordnet, near)
     run.reward(
         model,
         critics,
@@ -125,7 +128,13 @@ def reward_with_critics(
 
 
 def _plan(
-    data: Path, critics: Critics, wishes: int, seed: int, limit: int | None, near: dict[str, list[str]]
+    data: Path,
+    critics: Critics,
+    wishes: int,
+    seed: int,
+    limit: int | None,
+    wordnet: WordNet | None = None,
+    near: dict[str, list[str]] | None = None,
 ) -> tuple[list[Wish], frozenset[str]]:
     """Wishes, and the common words of the pack's titles."""
     facts = [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
@@ -133,6 +142,9 @@ def _plan(
     # As the square root of how often pictures show them: the commonest more often, but not alone.
     shown = critics.seer.probe.get_buffer("prior").sigmoid().sqrt().tolist()
     words = dict(zip(critics.seer.words, shown, strict=True))
+    if wordnet is not None:
+        # Half of what titles say is names of people and places, which nobody could tell in a picture.
+        words = {word: often if wordnet.is_seen(word) else _HARDLY * often for word, often in words.items()}
     return plan_wishes(facts, common, words, wishes, seed, near), common
 
 

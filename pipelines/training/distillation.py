@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, LCMScheduler, UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import parametrize
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -91,6 +91,12 @@ class LowRank(nn.Module):
         """The weight with its update."""
         return weight + (self.up @ self.down).view_as(weight)
 
+    @torch.no_grad()
+    def take_over(self, down: torch.Tensor, up: torch.Tensor) -> None:
+        """Begin with matrices as `tensors` gives them, of no larger rank; what lies beyond adds nothing."""
+        self.down[: len(down)].copy_(down.flatten(1))
+        self.up[:, : len(down)].copy_(up.flatten(1))
+
     def tensors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The two matrices as diffusers writes them: (rank, in[, h, w]) and (out, rank[, 1, 1]), float16.
 
@@ -118,6 +124,15 @@ def add_low_rank(unet: UNet2DConditionModel, rank: int) -> nn.ModuleDict:
             parametrize.register_parametrization(module, "weight", update)
             updates[name.replace(".", "/")] = update
     return updates
+
+
+def load_low_rank(updates: nn.ModuleDict, path: Path) -> None:
+    """Go on from what `save_low_rank` wrote; raises KeyError where a layer is missing in it."""
+    tensors = load_file(path)
+    for name, update in updates.items():
+        assert isinstance(update, LowRank)
+        layer = "unet." + name.replace("/", ".")
+        update.take_over(tensors[f"{layer}.lora_A.weight"], tensors[f"{layer}.lora_B.weight"])
 
 
 def save_low_rank(updates: nn.ModuleDict, path: Path, rank: int) -> int:
@@ -304,13 +319,14 @@ def distill(
     *,
     training: DistillationTraining,
     budget: Budget,
+    initial: Path | None = None,
     judge: Path | None = None,
     resume: bool = False,
 ) -> None:
     """Distil the model folder `model`, in one process; leaves `LORA_FILE` and sample sheets in `output`.
 
-    `judge` is the file of one that `train reward` or `train evaluate` left. Raises ValueError where several
-    processes were started.
+    `initial` is the folder of a model whose companion is trained on, `judge` the file of one that
+    `train reward` or `train evaluate` left. Raises ValueError where several processes were started.
     """
     if accelerator.num_processes > 1:
         raise ValueError("distil in one process: its updates are not shared between several")
@@ -327,6 +343,8 @@ def distill(
     text_encoder = place(text_encoder.eval().requires_grad_(False), device)
     student = copy.deepcopy(teacher)
     updates = add_low_rank(student, training.rank)
+    if initial is not None:
+        load_low_rank(updates, initial / LORA_FILE)
     loss = ConsistencyLoss(teacher, student, text_encoder, training, encoded.empty_ids)
     kinds = None if judge is None else NamedKinds(load_judge(judge, device), bank, training.sure_enough)
     colours = NamedColours(tokenizer, device)

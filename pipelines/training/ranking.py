@@ -33,6 +33,8 @@ from pipelines.training.pack import CAPTIONS_PER_ROW, FORMATS, STYLE_SHARES, For
 from pipelines.training.seeing import Seer
 
 _RENDERED, _SHEETS = "3d render", "botanical watercolour"
+_WORD = 0.5
+"""The share of wishes that are for one word."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ def plan_wishes(
 ) -> list[Wish]:
     """Half are one word in a style, some a genre in another's style, some as the pack has it.
 
-    `facts` are those of training pictures, `words` what a seer knows, each wished for as often as it weighs;
-    half of those that have words `near` them are worded so.
+    `facts` are those of training pictures, `words` what a seer knows, each wished for as often as it weighs,
+    every fourth as a 3D render; half of those that have words `near` them are worded so.
     """
     rng = random.Random(seed)
     by_style: dict[str, list[Facts]] = defaultdict(list)
@@ -115,13 +117,15 @@ def plan_wishes(
     painted = [one for one in facts if one.genre and one.style not in (_RENDERED, _SHEETS)]
     wishes: list[Wish] = []
     for _ in range(count):
-        style = rng.choices(list(shares), list(shares.values()))[0]
-        kind, own = rng.random(), rng.choice(by_style[style])
+        style, kind = rng.choices(list(shares), list(shares.values()))[0], rng.random()
+        if kind < _WORD and _RENDERED in shares and rng.random() < 0.25:
+            style = _RENDERED
+        own = rng.choice(by_style[style])
         palette = rng.choice(facts).palette if rng.random() < 0.5 else ()
         palette = palette[: rng.randint(1, 2)]
         source = "emoji-3d" if style == _RENDERED else "painting"
         word, said = "", ""
-        if kind < 0.5:
+        if kind < _WORD:
             word = rng.choices(list(words), list(words.values()))[0]
             wished = Facts(source, style, title=word, palette=palette)
             if near and near.get(word) and rng.random() < 0.5:

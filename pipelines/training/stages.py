@@ -278,12 +278,16 @@ class Run:
         model: Path,
         *,
         guidance_scale: float,
+        initial: Path | None = None,
         judge: Path | None = None,
         minutes: float | None = None,
         max_steps: int | None = None,
         batch_size: int | None = None,
     ) -> None:
-        """Distil a finished model folder into its four-step companion, `output/lcm`; `judge` looks on."""
+        """Distil a finished model folder into its four-step companion, `output/lcm`; `judge` looks on.
+
+        The companion of `initial` is trained on, where given.
+        """
         distill(
             self.accelerator,
             self._bank(),
@@ -291,6 +295,7 @@ class Run:
             model,
             training=_with(self.distillation_training, batch_size=batch_size, guidance_scale=guidance_scale),
             budget=Budget(minutes, max_steps),
+            initial=initial,
             judge=judge,
             resume=self.resume,
         )

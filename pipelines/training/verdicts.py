@@ -25,16 +25,17 @@ from pipelines.training.seeing import classify
 class Weights:
     """How much each opinion counts, and where more of it counts for nothing.
 
-    `sure_enough` caps a judge's log-probability and `seen_most` a seer's surprise, so that no picture is bent
-    to please them beyond reason.
+    `kind` is a seer's opinion of the style, and of the genre as much again. `sure_enough` caps a judge's
+    log-probability and `seen_most` a seer's surprise, so that no picture is bent to please them beyond
+    reason.
     """
 
     style: float = 1.5
     genre: float = 2.0
     likeness: float = 0.3
-    subject: float = 0.5
+    subject: float = 0.7
     seen: float = 0.5
-    kind: float = 1.0
+    kind: float = 0.7
     palette: float = 0.7
     sure_enough: float = -0.3
     seen_most: float = 4.0
@@ -45,8 +46,8 @@ class Asked:
     """What N wishes ask for, as the critics read it.
 
     `styles` and `genres` (N,) are a judge's labels; `colours` (N, 16) and `words` (N, V) are 1 for those that
-    a caption names, `kinds` (N, V) for the style and the genre as a seer's words; `captions` (N, D) are a
-    dual encoder's vectors, and `subjects` (styles, V, D) its vectors of every word in every style, the same
+    a caption names, `kinds` (N, 2, V) for the style and for the genre as a seer's word; `captions` (N, D) are
+    a dual encoder's vectors, and `subjects` (styles, V, D) its vectors of every word in every style, the same
     for all wishes.
     """
 
@@ -77,8 +78,7 @@ def ask_critics(critics: Critics, wishes: Sequence[Wish]) -> Asked:
     device, judge = critics.device, critics.judge
     styles, genres = ([getattr(wish.facts, name) for wish in wishes] for name in ("style", "genre"))
     told = [set(re.findall(r"[a-z'-]+", wish.caption)) for wish in wishes]
-    kinds = [set(one) for one in zip(styles, genres, strict=True)]
-    words = [one - kind for one, kind in zip(told, kinds, strict=True)]
+    words = [one - set(kinds) for one, *kinds in zip(told, styles, genres, strict=True)]
 
     def named(said: Sequence[set[str]], known: Sequence[str]) -> torch.Tensor:
         index = {word: number for number, word in enumerate(known)}
@@ -94,7 +94,7 @@ def ask_critics(critics: Critics, wishes: Sequence[Wish]) -> Asked:
         labels_of(judge.genres, genres).to(device),
         named(told, tuple(WORDS)),
         named(words, critics.seer.words),
-        named(kinds, critics.seer.words),
+        torch.stack([named([{one} for one in kind], critics.seer.words) for kind in (styles, genres)], dim=1),
         torch.cat([critics.encoder.encode_words(part) for part in ids.split(1024)]),
         torch.stack([ranks.queries(style) for style in judge.styles]),
     )
@@ -120,7 +120,9 @@ def displeasure(
         answers = classify(critics.seer.classifier, pixels).float()
     probe = critics.seer.probe
     surprise = (probe(answers) - probe.get_buffer("prior")).clamp(max=weights.seen_most)
-    words, kinds = (one / one.sum(1, keepdim=True).clamp_min(1) for one in (asked.words, asked.kinds))
+    words = asked.words / asked.words.sum(1, keepdim=True).clamp_min(1)
+    # Genres are asked for less often than styles: each is a mean over the pictures that were to have one.
+    kinds = asked.kinds / asked.kinds.sum((0, 2), keepdim=True).clamp_min(1)
     vectors = critics.encoder.log_scale.exp() * vectors
     return {
         "style": weights.style * style,
@@ -128,7 +130,7 @@ def displeasure(
         "likeness": weights.likeness * _unlikeness(vectors, asked.captions),
         "subject": weights.subject * _unseen(vectors, asked, words, weights.sure_enough),
         "seen": -weights.seen * (surprise * words).sum(1).mean(),
-        "kind": -weights.kind * (surprise * kinds).sum(1).mean(),
+        "kind": -weights.kind * (surprise[:, None] * kinds).sum(),
         "palette": weights.palette * missing_colours(pixels, asked.colours),
     }
 

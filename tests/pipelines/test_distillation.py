@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from pipelines.training.architecture import (
     TOY,
@@ -16,6 +18,7 @@ from pipelines.training.architecture import (
     load_tokenizer,
 )
 from pipelines.training.autoencoder import encode
+from pipelines.training.cli import train_app
 from pipelines.training.compiling import compile_unet
 from pipelines.training.distillation import (
     LORA_FILE,
@@ -28,6 +31,7 @@ from pipelines.training.distillation import (
 )
 from pipelines.training.latent_bank import decode_latents, load_frozen_autoencoder, tokenize
 from pipelines.training.soup import average_low_rank, average_models
+from tests.toy_pack import write_pack
 
 EMBEDDED = Path(__file__).parents[2] / "assets" / "models" / "atelier-v1"
 
@@ -116,12 +120,17 @@ def _write(folder: Path, seed: int) -> Path:
     build_autoencoder(TOY).save_pretrained(str(folder / "vae"))
     unet = build_unet(TOY)
     unet.save_pretrained(str(folder / "unet"))
+    _write_companion(unet, folder)
+    return folder
+
+
+def _write_companion(unet: UNet2DConditionModel, folder: Path) -> None:
+    """A random one of rank 2."""
     updates = add_low_rank(unet, 2)
     for update in updates.values():
         assert isinstance(update, LowRank)
         torch.nn.init.normal_(update.up)
     save_low_rank(updates, folder / LORA_FILE, 2)
-    return folder
 
 
 def test_two_models_are_averaged(tmp_path: Path) -> None:
@@ -147,3 +156,33 @@ def test_two_models_are_averaged(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(FileNotFoundError):
         average_models(one, tmp_path / "none", both, share=0.5)
+
+
+def test_a_companion_is_trained_on_from_an_earlier_one(tmp_path: Path) -> None:
+    runner, model, again = CliRunner(), tmp_path / "first" / "model", tmp_path / "again"
+    (tmp_path / "data").mkdir()
+    write_pack(tmp_path / "data")
+    common = ["--data", f"{tmp_path / 'data'}", "--size", "toy", "--workers", "1", "--max-steps", "1"]
+    made = runner.invoke(train_app, ["all", *common, "--output", f"{tmp_path / 'first'}"])
+    assert made.exit_code == 0, made.output
+    command = ["distill", *common, "--output", f"{again}", "--model", f"{model}", "--initial", f"{model}"]
+    refused = runner.invoke(train_app, command)
+    assert refused.exit_code == 2
+    assert "has no companion" in refused.output
+    torch.manual_seed(0)
+    _write_companion(build_unet(TOY), model)
+    result = runner.invoke(train_app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    before, after = (_products(load_file(folder / LORA_FILE)) for folder in (model, again))
+    for layer, product in before.items():
+        # One step of the warm-up, and float16's rounding.
+        torch.testing.assert_close(after[layer], product, rtol=0.01, atol=0.01)
+    assert any(not torch.equal(after[layer], product) for layer, product in before.items())
+
+
+def _products(lora: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a LoRA adds to each layer's weight, (out, in times the kernel)."""
+    ends = (".lora_B.weight", ".lora_A.weight")
+    layers = {name.removesuffix(ends[1]) for name in lora if name.endswith(ends[1])}
+    both = {layer: [lora[layer + end].float().flatten(1) for end in ends] for layer in layers}
+    return {layer: up @ down for layer, (up, down) in both.items()}

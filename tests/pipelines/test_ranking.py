@@ -78,6 +78,8 @@ def test_wishes_ask_for_styles_in_their_shares_and_for_subjects_of_other_styles(
     assert wishes == plan_wishes(facts, frozenset({"ship"}), {"tree": 1.0, "cat": 3.0}, 400, seed=3)
     styles = Counter(wish.facts.style for wish in wishes)
     assert styles["baroque"] > styles["botanical watercolour"] > 20
+    words = Counter(wish.facts.style for wish in wishes if wish.facts.title in ("tree", "cat"))
+    assert words["3d render"] > 0.3 * words.total(), "a subject is a 3D render every fourth time at least"
     assert not any(wish.wording for wish in wishes)
     known = {"tree": 1.0, "baroque": 9.0}
     worded = plan_wishes(facts, frozenset({"ship"}), known, 400, seed=3, near={"tree": ["elm"]})

@@ -132,8 +132,10 @@ def test_pixels_that_follow_the_critics_please_them(critics: Critics) -> None:
     words = list(WORDS)
     assert [words[int(index)] for index in asked.colours[0].nonzero()] == ["red"]
     assert asked.genres.tolist() == [-1, critics.judge.genres.index("icon")]
-    kinds = [[critics.seer.words[int(index)] for index in row.nonzero()] for row in asked.kinds]
-    assert kinds == [["romanticism"], ["3d render", "icon"]]
+    kinds = [
+        [[critics.seer.words[int(index)] for index in one.nonzero()] for one in row] for row in asked.kinds
+    ]
+    assert kinds == [[["romanticism"], []], [["3d render"], ["icon"]]]
     generator = torch.Generator().manual_seed(0)
     pixels = torch.zeros(2, 3, SHAPE.height, SHAPE.width, requires_grad=True)
     optimizer = torch.optim.Adam([pixels], 0.05)
