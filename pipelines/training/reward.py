@@ -9,6 +9,7 @@ pictures alone would have it paint them all alike, so now and then a crowd is he
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -47,8 +48,9 @@ from pipelines.training.verdicts import Weights, ask_critics, displeasure, freez
 class RewardTraining:
     """How a U-Net is tuned.
 
-    Each step paints `batch_size` wishes in `path_steps` steps, `traced` of which are computed again for their
-    gradient, with a guidance drawn from `guidance`. `reward` is what the critics' loss counts beside the
+    Each step paints `batch_size` wishes in `path_steps` steps, with a guidance drawn from `guidance`;
+    `traced` of the first, `composing` share of them are computed again for their gradient: the last only
+    finish what is there, and are left to the pack. `reward` is what the critics' loss counts beside the
     pack's, its gradient never longer than `most` times the pack's, and `decoded_at_once` how many pictures
     are decoded and judged together. Every `crowd_every`th batch the pack's own captions are painted instead,
     less guided, and their crowd counts `crowd`; `crowd_pictures` of the pack's make up the other. Crowds are
@@ -58,6 +60,7 @@ class RewardTraining:
     batch_size: int = 128
     path_steps: int = 16
     traced: int = 2
+    composing: float = 0.8
     guidance: tuple[float, float] = (4.0, 7.0)
     reward: float = 0.002
     most: float = 3.0
@@ -208,11 +211,12 @@ class RewardLoss:
             text, empty = self.model.read(ids), self.model.read(self.empty_ids[None])
         low, high = commission.guidance
         guidance = low + (high - low) * torch.rand((), device=self.device, generator=self.generator).item()
-        traced = torch.randperm(self.training.path_steps)[: self.training.traced].tolist()
+        composing = math.ceil(self.training.composing * self.training.path_steps)
+        traced = torch.randperm(composing)[: self.training.traced].tolist()
         picture, met = self._paint(shape, text, empty, guidance, traced)
         parts, pull = self._judge(picture, numbers, commission.judge)
         # Of the guided v, unconditional + guidance (conditional - unconditional), the conditional is tuned.
-        scale = self.training.reward * guidance * self.training.path_steps / self.training.traced
+        scale = self.training.reward * guidance * composing / self.training.traced
         for number in traced:
             conditional = self._predict(met[number], number, text)
             conditional.backward(scale * self.path.shares[number] * pull)
