@@ -14,7 +14,7 @@ from tests.browser.easel import stroke
 from tests.browser.house import PATIENCE_MS, ROOT, Visit, find_browser, launch, open_house, visit
 
 SHOTS = ROOT / "assets" / "screenshots"
-MAX_BYTES = 600_000
+MAX_BYTES = 750_000
 
 
 def keep(page: Page, name: str) -> None:
