@@ -191,9 +191,7 @@ def distill(
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     guidance_scale: Annotated[float, typer.Option(min=1, help="What the companion paints as if with.")] = 3.5,
-    initial: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="A model whose companion to train on.")
-    ] = None,
+    initial: Initial = None,
     judge: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="One that `reward` left in --output/critics."),
@@ -203,10 +201,14 @@ def distill(
     limit: Limit = None,
     own: Own = None,
 ) -> None:
-    """Distil a model into the companion that paints in four steps; goes into lcm/ beside its other parts."""
+    """Distil a model into the companion that paints in four steps; goes into lcm/ beside its other parts.
+
+    With --initial it is that model's companion which is trained on.
+    """
+    need_limit(minutes, max_steps)
+
     from pipelines.training.distillation import LORA_FILE
 
-    need_limit(minutes, max_steps)
     if initial is not None and not (initial / LORA_FILE).exists():
         raise refused(
             f"{initial} has no companion to train on: a model folder that has one holds {LORA_FILE}"

@@ -21,7 +21,7 @@ from pipelines.training.evaluation.prompts import read_prompts
 from pipelines.training.pack import is_validation, prepare_pack, read_shards
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Ranking, TooAlike, Wish, plan_wishes, rank
-from pipelines.training.seeing import load_seer
+from pipelines.training.seeing import Seer, load_seer
 from pipelines.training.stages import Run
 from pipelines.training.wordnet import WordNet
 
@@ -62,7 +62,7 @@ def rank_with_critics(
     prepare_pack(data, output / "pack", workers=workers, limit=limit)
     bank = PictureBank(output / "pack", device, seed=_SEED)
     critics = gather_critics(bank, output, seer, classifier, toy=toy, judge_steps=judge_steps, say=say)
-    planned, common = _plan(data, critics, wishes, seed, limit)
+    planned, common = _plan(data, weigh_words(critics.seer), wishes, seed, limit, {})
     return rank(
         Painter(model, device, batch_size),
         manner,
@@ -114,7 +114,7 @@ def reward_with_critics(
         )
         del bank  # the run loads its own
     near = {} if wordnet is None else _near(wordnet, critics.seer.words, load_tokenizer(model / "tokenizer"))
-    planned, _ = _plan(data, critics, wishes, seed, limit, wordnet, near)
+    planned, _ = _plan(data, weigh_words(critics.seer, wordnet), wishes, seed, limit, near)
     run.reward(
         model,
         critics,
@@ -129,23 +129,30 @@ def reward_with_critics(
 
 def _plan(
     data: Path,
-    critics: Critics,
+    words: dict[str, float],
     wishes: int,
     seed: int,
     limit: int | None,
-    wordnet: WordNet | None = None,
-    near: dict[str, list[str]] | None = None,
+    near: dict[str, list[str]],
 ) -> tuple[list[Wish], frozenset[str]]:
     """Wishes, and the common words of the pack's titles."""
     facts = [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
     common = common_words(one.title for one in facts)
-    # As the square root of how often pictures show them: the commonest more often, but not alone.
-    shown = critics.seer.probe.get_buffer("prior").sigmoid().sqrt().tolist()
-    words = dict(zip(critics.seer.words, shown, strict=True))
-    if wordnet is not None:
-        # Half of what titles say is names of people and places, which nobody could tell in a picture.
-        words = {word: often if wordnet.is_seen(word) else _HARDLY * often for word, often in words.items()}
     return plan_wishes(facts, common, words, wishes, seed, near), common
+
+
+def weigh_words(seer: Seer, wordnet: WordNet | None = None) -> dict[str, float]:
+    """How often each of a seer's words is wished for, beside the others.
+
+    As the square root of how often pictures show it: the commonest more often, but not alone. Half of what
+    titles say is names of people and places and what else no picture can show: those less often where
+    `wordnet` can tell them.
+    """
+    shown = seer.probe.get_buffer("prior").sigmoid().sqrt().tolist()
+    return {
+        word: often if wordnet is None or wordnet.is_seen(word) else _HARDLY * often
+        for word, often in zip(seer.words, shown, strict=True)
+    }
 
 
 def _near(net: WordNet, words: Sequence[str], tokenizer: CLIPTokenizer) -> dict[str, list[str]]:

@@ -48,13 +48,14 @@ from pipelines.training.verdicts import Weights, ask_critics, displeasure, freez
 class RewardTraining:
     """How a U-Net is tuned.
 
-    Each step paints `batch_size` wishes in `path_steps` steps, with a guidance drawn from `guidance`;
-    `traced` of the first, `composing` share of them are computed again for their gradient: the last only
-    finish what is there, and are left to the pack. `reward` is what the critics' loss counts beside the
-    pack's, its gradient never longer than `most` times the pack's, and `decoded_at_once` how many pictures
-    are decoded and judged together. Every `crowd_every`th batch the pack's own captions are painted instead,
-    less guided, and their crowd counts `crowd`; `crowd_pictures` of the pack's make up the other. Crowds are
-    told apart in `crowd_width` components of the seer's answers and `judged_width` of the judge's features.
+    Each step paints `batch_size` wishes in `path_steps` steps, with a guidance drawn from `guidance`. The
+    first of these, a share of `composing`, compose; `traced` of them are computed again for their gradient.
+    The others only finish what is there, and are left to the pack. `reward` is what the critics' loss counts
+    beside the pack's, its gradient never longer than `most` times the pack's, and `decoded_at_once` how many
+    pictures are decoded and judged together. Every `crowd_every`th batch the pack's own captions are painted
+    instead, less guided, and their crowd counts `crowd`; `crowd_pictures` of the pack's make up the other.
+    Crowds are told apart in `crowd_width` components of the seer's answers and `judged_width` of the judge's
+    features.
     """
 
     batch_size: int = 128

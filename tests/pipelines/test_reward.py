@@ -12,13 +12,13 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import nn
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 from typer.testing import CliRunner
 
 from pipelines.training.architecture import build_scheduler, load_tokenizer
 from pipelines.training.captions import Facts
 from pipelines.training.cli import train_app
-from pipelines.training.critics import gather_critics
+from pipelines.training.critics import gather_critics, weigh_words
 from pipelines.training.crowds import Crowd
 from pipelines.training.diffusion import NoisePrediction
 from pipelines.training.evaluation.judge import TOY_NETWORK, Judge, doubts, labels_of, load_judge
@@ -30,6 +30,7 @@ from pipelines.training.pictures import PictureBank, to_images
 from pipelines.training.ranking import Critics, Wish
 from pipelines.training.reward import RewardLoss, RewardTraining, Trajectory, commission_wishes
 from pipelines.training.verdicts import Weights, ask_critics, displeasure, freeze
+from pipelines.training.wordnet import WordNet
 from tests.toy_pack import write_classifier, write_pack, write_wordnet
 
 SHAPE = FORMATS[-1]
@@ -153,22 +154,34 @@ def test_pixels_that_follow_the_critics_please_them(critics: Critics) -> None:
     assert all(weight.grad is None for network in networks for weight in nn.Module.parameters(network))
 
 
+def test_styles_and_genres_weigh_alike_however_often_each_is_asked_for(critics: Critics) -> None:
+    wishes = [WISH, WISH, Wish(Facts("emoji-3d", "3d render", genre="icon"), "3d render", SHAPE)]
+    asked, generator = ask_critics(critics, wishes), torch.Generator().manual_seed(0)
+    pixels = torch.rand(3, 3, SHAPE.height, SHAPE.width, generator=generator) * 2 - 1
+    weights = Weights(kind=1.0)
+    told = displeasure(critics, pixels, asked, weights, generator)["kind"]
+    surprise = critics.seer.surprise(list(to_images(pixels)))
+    of = [critics.seer.words.index(word) for word in ("romanticism", "romanticism", "3d render", "icon")]
+    styles, genre = surprise[[0, 1, 2], of[:3]].mean(), surprise[2, of[3]]
+    torch.testing.assert_close(told, -(styles + genre), rtol=0.02, atol=0.02)  # 8 bits a channel
+
+
+def test_what_no_picture_can_show_is_wished_for_less_often(run: Path, critics: Critics) -> None:
+    net = WordNet.read(run / "dict")
+    alike, told = weigh_words(critics.seer), weigh_words(critics.seer, net)
+    seen = {word for word in told if net.is_seen(word)}
+    assert seen
+    assert seen != told.keys()
+    assert all(told[word] == (1 if word in seen else 0.25) * alike[word] for word in told)
+
+
 def test_gradients_are_those_of_what_the_critics_say(run: Path, critics: Critics) -> None:
     """Without guidance and in one step nothing is held fixed: the slope along the gradient is its length."""
-    folder, device = run / "made" / "model", torch.device("cpu")
-    tokenizer = load_tokenizer(folder / "tokenizer")
-    text_encoder = CLIPTextModel.from_pretrained(str(folder / "text_encoder"), dtype=torch.float32)
-    unet: Any = UNet2DConditionModel.from_pretrained(str(folder / "unet"), dtype=torch.float32)
     once = RewardTraining(
         batch_size=2, path_steps=1, traced=1, guidance=(1.0, 1.0), reward=1.0, decoded_at_once=1
     )
-    loss = RewardLoss(
-        NoisePrediction(text_encoder, unet, autocast=False),
-        load_frozen_autoencoder(folder, device),
-        tokenize(tokenizer, [""])[0],
-        once,
-        torch.Generator(),
-    )
+    loss, tokenizer = _toy_loss(run / "made" / "model", once)
+    unet = loss.model.unet
     wishes = commission_wishes(critics, [WISH], tokenizer, once, loss.generator)
 
     def told() -> float:
@@ -186,10 +199,28 @@ def test_gradients_are_those_of_what_the_critics_say(run: Path, critics: Critics
     assert (moved[0] - moved[1]) / 2e-3 == pytest.approx(length, rel=0.03)
 
 
+def test_only_the_composing_steps_are_tuned(run: Path, critics: Critics) -> None:
+    def gradients(composing: float, seed: int) -> torch.Tensor:
+        training = RewardTraining(
+            batch_size=1, path_steps=3, traced=1, composing=composing, guidance=(2.0, 2.0), reward=1.0
+        )
+        loss, tokenizer = _toy_loss(run / "made" / "model", training)
+        wishes = commission_wishes(critics, [WISH], tokenizer, training, loss.generator)
+        torch.manual_seed(seed)  # decides which steps are traced, the loss's own generator all else
+        loss.generator.manual_seed(3)
+        loss.backward(wishes, 0)
+        return torch.cat(
+            [weight.grad.flatten() for weight in loss.model.unet.parameters() if weight.grad is not None]
+        )
+
+    assert len({gradients(1.0, seed).norm().item() for seed in range(4)}) > 1
+    assert len({gradients(0.3, seed).norm().item() for seed in range(4)}) == 1, "always the first of three"
+
+
 def test_a_toy_model_is_tuned_and_all_but_its_u_net_stays(run: Path, tmp_path: Path) -> None:
     common = ["--data", f"{run / 'data'}", "--output", f"{tmp_path}", "--model", f"{run / 'made' / 'model'}"]
     common += ["--seer", f"{run / 'seer'}", "--classifier", f"{run / 'colours.pt2'}", "--size", "toy"]
-    common += ["--workers", "1", "--wishes", "9", "--judge-steps", "1"]
+    common += ["--workers", "1", "--wishes", "9", "--judge-steps", "1", "--wordnet", f"{run / 'dict'}"]
     refused = CliRunner().invoke(train_app, ["reward", *common])
     assert refused.exit_code == 2
     assert "--minutes" in refused.output
@@ -232,6 +263,21 @@ def test_a_judge_s_doubts_are_of_what_was_asked_for_alone() -> None:
     assert doubt("romanticism", "")[0] > 2
     assert doubt("", "") == [0.0, 0.0]
     assert doubt("", "portrait")[1] > 0.3
+
+
+def _toy_loss(folder: Path, training: RewardTraining) -> tuple[RewardLoss, CLIPTokenizer]:
+    """A toy model's, which is read anew, and its tokenizer."""
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    text_encoder = CLIPTextModel.from_pretrained(str(folder / "text_encoder"), dtype=torch.float32)
+    unet: Any = UNet2DConditionModel.from_pretrained(str(folder / "unet"), dtype=torch.float32)
+    loss = RewardLoss(
+        NoisePrediction(text_encoder, unet, autocast=False),
+        load_frozen_autoencoder(folder, torch.device("cpu")),
+        tokenize(tokenizer, [""])[0],
+        training,
+        torch.Generator(),
+    )
+    return loss, tokenizer
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
