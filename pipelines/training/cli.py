@@ -17,6 +17,7 @@ from pipelines.training.options import (
     Compile,
     CompileFor,
     Data,
+    EnglishWords,
     Initial,
     LearningRate,
     Limit,
@@ -25,6 +26,7 @@ from pipelines.training.options import (
     Output,
     Own,
     Resume,
+    SentenceEncoderFolder,
     Size,
     WordNetFolder,
     Workers,
@@ -104,14 +106,9 @@ def autoencoder(
 def text_encoder(
     data: Data,
     output: Output,
-    words: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="English words, the commonest first.")
-    ],
+    words: EnglishWords,
     wordnet: WordNetFolder,
-    sentence_encoder: Annotated[
-        Path,
-        typer.Option(exists=True, file_okay=False, help="A BERT sentence encoder, as all-MiniLM-L6-v2 is."),
-    ],
+    sentence_encoder: SentenceEncoderFolder,
     size: Size = "v1",
     minutes: Minutes = None,
     max_steps: MaxSteps = None,
@@ -131,6 +128,38 @@ def text_encoder(
         max_steps=max_steps,
         batch_size=batch_size,
     )
+
+
+@train_app.command()
+def reread(
+    data: Data,
+    output: Output,
+    model: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The model folder whose vocabulary grows.")
+    ],
+    words: EnglishWords,
+    wordnet: WordNetFolder,
+    sentence_encoder: SentenceEncoderFolder,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Let words that no caption has be read as the nearest that captions have; trains nothing."""
+    from pipelines.training.stages import reread_words
+
+    try:
+        added = reread_words(
+            data,
+            output,
+            model,
+            words=words,
+            wordnet=wordnet,
+            sentence_encoder=sentence_encoder,
+            workers=workers,
+            limit=limit,
+        )
+    except FileNotFoundError as error:
+        raise refused(str(error)) from error
+    typer.echo(f"{output}: {added} words added")
 
 
 @train_app.command()

@@ -38,6 +38,12 @@ Own = Annotated[
         exists=True, file_okay=False, help="A folder with what `rank` left in folders: trained on as well."
     ),
 ]
+EnglishWords = Annotated[
+    Path, typer.Option(exists=True, dir_okay=False, help="English words, the commonest first.")
+]
+SentenceEncoderFolder = Annotated[
+    Path, typer.Option(exists=True, file_okay=False, help="A BERT sentence encoder, as all-MiniLM-L6-v2 is.")
+]
 WordNetFolder = Annotated[
     Path, typer.Option(exists=True, file_okay=False, help="WordNet's own files, dict/.")
 ]

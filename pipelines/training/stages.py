@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from pipelines.training.architecture import (
     ATELIER_V1,
@@ -29,12 +29,13 @@ from pipelines.training.distillation import DistillationTraining, distill
 from pipelines.training.distributed import see_one_gpu
 from pipelines.training.export import assemble_pipeline, export_model
 from pipelines.training.latent_bank import load_frozen_autoencoder
-from pipelines.training.pack import load_rows, prepare_pack
+from pipelines.training.pack import is_validation, load_rows, prepare_pack, read_shards
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Wish
+from pipelines.training.rereading import reread
 from pipelines.training.reward import RewardTraining, train_reward
 from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
-from pipelines.training.text_encoder import TextTraining, train_text_encoder
+from pipelines.training.text_encoder import SentenceEncoder, TextTraining, train_text_encoder
 from pipelines.training.wordnet import WordNet
 
 Training = TypeVar(
@@ -332,6 +333,35 @@ class Run:
 def _with(training: Training, **changes: float | None) -> Training:
     """The same training with those fields changed that are given."""
     return replace(training, **{name: value for name, value in changes.items() if value is not None})
+
+
+def reread_words(
+    data: Path,
+    output: Path,
+    model: Path,
+    *,
+    words: Path,
+    wordnet: Path,
+    sentence_encoder: Path,
+    workers: int = 1,
+    limit: int | None = None,
+) -> int:
+    """Let words that no caption has be read as the nearest that captions have; returns how many.
+
+    `words` lists English ones. Raises FileNotFoundError where `data` holds no shard or `wordnet` no WordNet.
+    """
+    net = WordNet.read(wordnet)
+    prepare_pack(data, output / "pack", workers=workers, limit=limit)
+    listed = dict.fromkeys(words.read_text(encoding="utf-8").split())
+    return reread(
+        [row for rows in load_rows(output / "pack").values() for row in rows if not row.validation],
+        [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)],
+        model,
+        output,
+        words=[word for word in listed if re.fullmatch("[a-z]{3,}", word)],
+        net=net,
+        load_teacher=lambda: SentenceEncoder(sentence_encoder, torch.device(PartialState().device or "cpu")),
+    )
 
 
 def export_checkpoint(output: Path, model: Path, *, size: str = "v1") -> int:

@@ -1,8 +1,8 @@
-"""WordNet (Fellbaum, 1998): which words a picture can show, read from its own files (wndb(5WN))."""
+"""WordNet (Fellbaum, 1998): which words a picture can show and what is a kind of what, from its own files."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,20 +10,25 @@ Synset = tuple[str, str]  # part of speech, offset in its data file
 
 _PARTS = {"n": "noun", "v": "verb", "a": "adj"}
 _SENSES = 3  # of a word and part of speech, the commonest first; later ones are hardly ever meant
+_PLURALS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
 _ENDINGS = (
-    ("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"),
+    *_PLURALS, ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"),
     ("ier", "y"), ("er", ""), ("est", ""),
 )  # fmt: skip
 # The files of the lexicographers whose words a picture can show: animals, food, objects, phenomena, plants;
 # artefacts, bodies, feelings, places, persons, shapes, substances and times; and adjectives.
 _SEEN = frozenset(("05", "13", "17", "19", "20", "06", "08", "12", "15", "18", "25", "27", "28", "00"))
+# Of those, and of groups (a forest, a village), what is a thing that stands somewhere.
+_THINGS = frozenset(("05", "06", "08", "13", "14", "15", "17", "18", "19", "20", "28"))
+_PERSONS = "18"
 
 
 @dataclass
 class WordNet:
     """Its synsets: `names` their words, `files` the lexicographer's file.
 
-    `kinds` are what a synset is a kind of, `examples` the kinds of it.
+    `kinds` are what a synset is a kind of, `examples` the kinds of it. `tagged` says how many senses of a
+    word, as one part of speech, were met in a corpus.
     """
 
     senses: dict[str, list[Synset]] = field(default_factory=lambda: defaultdict(list))
@@ -31,6 +36,8 @@ class WordNet:
     files: dict[Synset, str] = field(default_factory=dict[Synset, str])
     kinds: dict[Synset, list[Synset]] = field(default_factory=lambda: defaultdict(list))
     examples: dict[Synset, list[Synset]] = field(default_factory=lambda: defaultdict(list))
+    tagged: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    _above: dict[Synset, dict[Synset, int]] = field(default_factory=dict[Synset, dict[Synset, int]])
 
     @classmethod
     def read(cls, folder: Path) -> WordNet:
@@ -44,6 +51,7 @@ class WordNet:
                 net._add(part, line.split(" | ")[0].split())
             for line in _entries(folder / f"index.{name}"):
                 word, _, _, kinds, *rest = line.split()
+                net.tagged[word, part] = int(rest[int(kinds) + 1])
                 net.senses[word] += [(part, offset) for offset in rest[int(kinds) + 2 :][:_SENSES]]
         return net
 
@@ -78,6 +86,40 @@ class WordNet:
             name for synset in near for name in self.names.get(synset, []) if self._first_noun(name) == synset
         ]
         return [name for name in dict.fromkeys(found) if name not in (word, *stems) and name.isalpha()]
+
+    def things(self, word: str) -> list[Synset]:
+        """Those of the first two senses of a common noun that are things.
+
+        None for other words, and none for one that is oftener a verb or an adjective: "filled", "better".
+        """
+        nouns = [word, *(word.removesuffix(end) + put for end, put in _PLURALS if word.endswith(end))]
+        for noun in nouns:
+            met = {part: self.tagged.get((noun, part), 0) for part in _PARTS}
+            senses = [sense for sense in self.senses.get(noun, ()) if sense[0] == "n"][:2]
+            if senses:
+                mostly = met["n"] >= max(met.values())
+                return [one for one in senses if mostly and self._names_thing(one, noun)]
+        return []
+
+    def is_person(self, word: str) -> bool:
+        """Whether a thing's first sense is a person."""
+        return [self.files[sense] for sense in self.things(word)[:1]] == [_PERSONS]
+
+    def _names_thing(self, sense: Synset, word: str) -> bool:
+        return self.files[sense] in _THINGS and word in self.names[sense]
+
+    def above(self, sense: Synset) -> dict[Synset, int]:
+        """The sense itself and all that it is a kind of, each with the fewest steps up to it."""
+        if sense not in self._above:
+            found, waiting = {sense: 0}, deque([sense])
+            while waiting:
+                one = waiting.popleft()
+                for kind in self.kinds.get(one, ()):
+                    if kind not in found:
+                        found[kind] = found[one] + 1
+                        waiting.append(kind)
+            self._above[sense] = found
+        return self._above[sense]
 
     def _first_noun(self, word: str) -> Synset | None:
         return next((sense for sense in self.senses.get(word, []) if sense[0] == "n"), None)

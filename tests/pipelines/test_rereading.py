@@ -1,0 +1,141 @@
+"""Words that no caption has: which known word is nearest, and that they are read as that one, to the bit."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPTextModel, CLIPTokenizer
+from typer.testing import CliRunner
+
+from pipelines.training.architecture import TOY, build_text_encoder, load_tokenizer, train_tokenizer
+from pipelines.training.captions import Facts
+from pipelines.training.cli import train_app
+from pipelines.training.latent_bank import tokenize
+from pipelines.training.rereading import add_words, known_words, nearest_words
+from pipelines.training.wordnet import WordNet
+from tests.toy_pack import write_pack
+
+# Synsets as in WordNet's files; of the index the words, their senses, and how many of those a corpus had.
+NOUNS = """\
+00000001 05 n 01 animal 0 000 | alive
+00000002 05 n 01 horse 0 001 @ 00000001 n 0000 | it neighs
+00000003 05 n 01 colt 0 001 @ 00000002 n 0000 | young
+00000004 05 n 01 cat 0 001 @ 00000001 n 0000 | it purrs
+00000005 18 n 01 person 0 000 | somebody
+00000006 18 n 01 woman 0 001 @ 00000005 n 0000 | an adult
+00000007 18 n 01 pilot 0 001 @ 00000006 n 0000 | a trade
+00000008 06 n 01 fill 0 000 | what is filled in
+00000009 09 n 01 thought 0 000 | nobody sees it
+"""
+NAMES = ("animal", "horse", "colt", "cat", "person", "woman", "pilot", "fill", "thought")
+CAPTIONS = ["a horse, impressionism", "a cat, baroque", "woman, baroque", "cattle and cats"] * 20
+
+
+@pytest.fixture
+def dictionary(tmp_path: Path) -> Path:
+    """A folder of WordNet's files: nine nouns, of which one is oftener a verb."""
+    folder = tmp_path / "dict"
+    folder.mkdir()
+    (folder / "data.noun").write_text(NOUNS)
+    nouns = [f"{name} n 1 0 1 1 0000000{number}" for number, name in enumerate(NAMES, 1)]
+    (folder / "index.noun").write_text("\n".join(nouns))
+    (folder / "data.verb").write_text("00000001 35 v 01 fill 0 000 | make full\n")
+    (folder / "index.verb").write_text("fill v 2 0 2 2 00000001 00000001\n")
+    for name in ("data.adj", "index.adj"):
+        (folder / name).write_text("")
+    return folder
+
+
+@pytest.fixture
+def tokenizer() -> CLIPTokenizer:
+    return train_tokenizer(CAPTIONS, TOY)
+
+
+@pytest.fixture
+def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    torch.manual_seed(0)
+    return build_text_encoder(TOY, tokenizer).eval()
+
+
+def read(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, *texts: str) -> torch.Tensor:
+    with torch.no_grad():
+        return text_encoder(input_ids=tokenize(tokenizer, list(texts)).long())[0]
+
+
+def test_wordnet_knows_things_and_what_they_are_kinds_of(dictionary: Path) -> None:
+    net = WordNet.read(dictionary)
+    horse, colt = ("n", "00000002"), ("n", "00000003")
+    assert net.things("horses") == net.things("horse") == [horse]
+    assert [word for word in ("fill", "filled", "thought", "xyz") if net.things(word)] == []
+    assert net.above(colt) == {colt: 0, horse: 1, ("n", "00000001"): 2}
+    assert [word for word in NAMES if net.is_person(word)] == ["person", "woman", "pilot"]
+
+
+def test_known_words_are_those_of_pictures_enough(dictionary: Path, tokenizer: CLIPTokenizer) -> None:
+    facts = [Facts("painting", "baroque", title=title) for title in ["a horse"] * 6 + ["a cat"] * 4]
+    facts += [Facts("painting", "baroque", seen=("woman", "thought"))] * 5
+    assert known_words(facts, WordNet.read(dictionary), tokenizer) == {"horse": 6, "woman": 5}
+
+
+def test_the_nearest_word_is_near_in_the_tree_and_to_the_sentence_encoder(dictionary: Path) -> None:
+    net, known = WordNet.read(dictionary), {"horse": 10, "cat": 10, "woman": 1000}
+    likeness = {"colt": (1.0, 0.0), "horse": (0.6, 0.8), "cat": (0.6, -0.8), "xyz": (0.0, 1.0)}
+
+    def teacher(texts: Sequence[str]) -> torch.Tensor:
+        words = [text.removeprefix("a painting of ") for text in texts]
+        return torch.tensor([likeness.get(word, (-1.0, 0.0)) for word in words])
+
+    assert nearest_words(["colt", "xyz"], known, net, teacher) == {"colt": "horse"}
+    # As far as the tree goes a pilot is a woman, and women are painted most; the sentence encoder doubts it.
+    likeness["pilot"] = (0.0, 1.0)
+    assert nearest_words(["pilot"], known, net, teacher) == {}
+    likeness["pilot"] = (-0.6, 0.8)
+    assert nearest_words(["pilot"], known, net, teacher) == {"pilot": "woman"}
+
+
+def test_a_new_word_reads_as_its_known_one_and_all_else_as_before(
+    tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, tmp_path: Path
+) -> None:
+    others = ("a cat and colts, baroque", "acolt", "", "woman, impressionism")
+    before = read(text_encoder, tokenizer, "a horse, baroque", *others)
+    assert not torch.equal(read(text_encoder, tokenizer, "a colt, baroque")[0], before[0])
+    # What begins other words is left alone, and what would be read as a word of many tokens.
+    beginning = next(one for one in tokenizer.get_vocab() if not one.endswith("</w>") and one.isalpha())
+    near = {"colt": "horse", beginning: "horse", "zebra": "impressionistically"}
+    assert add_words(tokenizer, text_encoder, near) == 1
+    tokenizer.save_pretrained(str(tmp_path))
+    text_encoder.save_pretrained(str(tmp_path))
+    tokenizer, text_encoder = load_tokenizer(tmp_path), CLIPTextModel.from_pretrained(str(tmp_path)).eval()
+    after = read(text_encoder, tokenizer, "a colt, baroque", *others)
+    assert torch.equal(after, before)
+    assert torch.equal(read(text_encoder, tokenizer, "A Colt, baroque")[0], before[0])
+
+
+def test_a_model_s_vocabulary_grows_by_a_list_that_was_corrected(
+    dictionary: Path, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, tmp_path: Path
+) -> None:
+    data, output, model = (tmp_path / name for name in ("data", "output", "model"))
+    for folder in (data, output, model):
+        folder.mkdir()
+    tokenizer.save_pretrained(str(model / "tokenizer"))
+    text_encoder.save_pretrained(str(model / "text_encoder"))
+    write_pack(data)
+    (tmp_path / "english.txt").write_text("colt\npilot\n")
+    (output / "read-as.tsv").write_text("colt\tcat\n")
+    arguments = ["reread", "--data", f"{data}", "--output", f"{output}", "--model", f"{model}", "--words"]
+    arguments += [f"{tmp_path / 'english.txt'}", "--sentence-encoder", f"{tmp_path}", "--workers", "1"]
+    result = CliRunner().invoke(train_app, [*arguments, "--wordnet", f"{dictionary}"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "1 words added" in result.stdout
+    grown = load_tokenizer(output / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(str(output / "text_encoder")).eval()
+    assert torch.equal(read(encoder, grown, "a colt"), read(text_encoder, tokenizer, "a cat"))
+    shutil.rmtree(dictionary)
+    dictionary.mkdir()
+    refused = CliRunner().invoke(train_app, [*arguments, "--wordnet", f"{dictionary}"])
+    assert refused.exit_code == 2
+    assert "data.noun" in refused.stderr
