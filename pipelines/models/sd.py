@@ -121,10 +121,11 @@ class StableDiffusion:
         return positive, negative
 
     def unread(self, prompt: str) -> str:
-        """Return the end of a prompt that the model does not read, or an empty string."""
-        words = self._tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
+        """Return the end of a prompt that the model does not read, as it was typed, or an empty string."""
+        tokens = self._tokenizer(prompt, add_special_tokens=False, verbose=False, return_offsets_mapping=True)
         room: int = self._tokenizer.model_max_length - 2
-        return self._tokenizer.decode(words[room:]).strip() if len(words) > room else ""
+        spans: list[tuple[int, int]] = tokens.offset_mapping
+        return prompt[spans[room][0] :].strip() if len(spans) > room else ""
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
         """Tell for each token that the model reads which characters of the prompt it stands for.

@@ -11,6 +11,7 @@ import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 from typer.testing import CliRunner
 
+from pipelines.models.find import EMBEDDED, find_model
 from pipelines.training.architecture import TOY, build_text_encoder, load_tokenizer, train_tokenizer
 from pipelines.training.captions import Facts
 from pipelines.training.cli import train_app
@@ -139,3 +140,14 @@ def test_a_model_s_vocabulary_grows_by_a_list_that_was_corrected(
     refused = CliRunner().invoke(train_app, [*arguments, "--wordnet", f"{dictionary}"])
     assert refused.exit_code == 2
     assert "data.noun" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("new", "known"), [("colt", "horse"), ("aircraft", "airplane"), ("Alleyway", "street")]
+)
+def test_the_embedded_model_reads_words_that_no_caption_had(new: str, known: str) -> None:
+    folder = find_model(EMBEDDED).path
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    text_encoder = CLIPTextModel.from_pretrained(str(folder / "text_encoder")).eval()
+    told = [read(text_encoder, tokenizer, f"a {word}, impressionism") for word in (new, known)]
+    assert torch.equal(*told)
