@@ -157,7 +157,7 @@ def reread(
             workers=workers,
             limit=limit,
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise refused(str(error)) from error
     typer.echo(f"{output}: {added} words added")
 

@@ -146,12 +146,12 @@ def reread(
 
     `rows` are the pack's, `facts` those of its training pictures, `words` English ones. `output/read-as.tsv`
     says which word is read as which; one that is there already is taken as it is, and so can be corrected.
-    Returns how many words were added.
+    Returns how many words were added. Raises ValueError where a line of that list is not two words.
     """
     tokenizer = load_tokenizer(model / "tokenizer")
     listed = output / LISTED
     if listed.exists():
-        near = dict(line.split("\t") for line in listed.read_text(encoding="utf-8").splitlines())
+        near = _corrected(listed)
     else:
         told = {word for row in rows for text in row.captions for word in re.findall("[a-z]+", text)}
         known = known_words(facts, net, tokenizer)
@@ -166,3 +166,15 @@ def reread(
     tokenizer.save_pretrained(str(output / "tokenizer"))
     text_encoder.save_pretrained(str(output / "text_encoder"))
     return added
+
+
+def _corrected(listed: Path) -> dict[str, str]:
+    near: dict[str, str] = {}
+    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), 1):
+        said = re.fullmatch("([a-z]+)\t([a-z]+)", line)
+        if said is None:
+            raise ValueError(
+                f"{listed}, line {number}: a word, a tab and the word it is read as, in small letters"
+            )
+        near[said[1]] = said[2]
+    return near

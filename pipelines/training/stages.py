@@ -348,7 +348,8 @@ def reread_words(
 ) -> int:
     """Let words that no caption has be read as the nearest that captions have; returns how many.
 
-    `words` lists English ones. Raises FileNotFoundError where `data` holds no shard or `wordnet` no WordNet.
+    `words` lists English ones. Raises FileNotFoundError where `data` holds no shard or `wordnet` no WordNet,
+    ValueError where `output/read-as.tsv` is there and no list of pairs.
     """
     net = WordNet.read(wordnet)
     prepare_pack(data, output / "pack", workers=workers, limit=limit)

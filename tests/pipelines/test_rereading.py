@@ -135,6 +135,10 @@ def test_a_model_s_vocabulary_grows_by_a_list_that_was_corrected(
     grown = load_tokenizer(output / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(str(output / "text_encoder")).eval()
     assert torch.equal(read(encoder, grown, "a colt"), read(text_encoder, tokenizer, "a cat"))
+    (output / "read-as.tsv").write_text("colt\tcat\npilot, a woman\n")
+    refused = CliRunner().invoke(train_app, [*arguments, "--wordnet", f"{dictionary}"])
+    assert refused.exit_code == 2
+    assert "line 2: a word, a tab" in " ".join(refused.stderr.split())
     shutil.rmtree(dictionary)
     dictionary.mkdir()
     refused = CliRunner().invoke(train_app, [*arguments, "--wordnet", f"{dictionary}"])
