@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional
+from transformers import BertConfig, BertModel, BertTokenizer
 
 from pipelines.training.seeing import SIDE_PX
 
@@ -77,6 +78,23 @@ def write_wordnet(folder: Path) -> Path:
     for part, lines, entries in (("noun", data, index), ("verb", [], []), ("adj", [], [])):
         (folder / f"data.{part}").write_text("\n".join(lines))
         (folder / f"index.{part}").write_text("\n".join(entries))
+    return folder
+
+
+def write_sentence_encoder(folder: Path) -> Path:
+    """Write a BERT of random weights that reads letter by letter; returns `folder`."""
+    torch.manual_seed(0)
+    letters = [*"abcdefghijklmnopqrstuvwxyz"]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
+    BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}).save_pretrained(str(folder))
+    small = BertConfig(
+        vocab_size=len(pieces),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    BertModel(small).save_pretrained(str(folder))
     return folder
 
 

@@ -96,15 +96,17 @@ class _Settings(Defaults):
 
     companion: Companion | None = None
     style_classifier: Classifier | None = None
+    words: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
     """A Stable Diffusion folder that can be loaded; `family` says whether it is SDXL or an earlier one.
 
-    `revision` is the SHA-256 (64 hex digits) over its weights, those of its companion included, and in SDXL
-    over the second tokenizer; `variant` the part of the file names that says their precision ("fp16" or
-    empty), `samplers` those that follow the model's noise schedule and whose weights are there.
+    `revision` is the SHA-256 (64 hex digits) over its weights, those of its companion included, over the list
+    of `words` that it reads as others, and in SDXL over the second tokenizer; `variant` the part of the file
+    names that says their precision ("fp16" or empty), `samplers` those that follow the model's noise schedule
+    and whose weights are there.
     """
 
     name: str
@@ -118,6 +120,7 @@ class ModelFolder:
     scheduler_config: Mapping[str, JsonValue]
     companion: Companion | None = None
     classifier: Classifier | None = None
+    words: Path | None = None
 
     @property
     def width(self) -> int:
@@ -258,11 +261,15 @@ def read_model_folder(path: Path) -> ModelFolder:
     if classifier is not None:
         weights = _beside(path, classifier.weights, "style classifier")
         classifier = classifier.model_copy(update={"revision": revision_of([weights])})
+    words = _beside(path, settings.words, "list of words", ".tsv") if settings.words else None
+    if words is not None and family == "sdxl":
+        raise BadInput(f"{path.name} reads prompts with two encoders: it can have no list of words.", "model")
+    further = [*lora, *([words] if words else [])]
     return ModelFolder(
         name=path.name,
         family=family,
         path=path,
-        revision=revision_of([*files, *(_second_tokenizer(path) if family == "sdxl" else ()), *lora]),
+        revision=revision_of([*files, *(_second_tokenizer(path) if family == "sdxl" else ()), *further]),
         variant=variants.pop(),
         formats=_formats(path, family),
         samplers=tuple(
@@ -270,10 +277,13 @@ def read_model_folder(path: Path) -> ModelFolder:
             for name, sampler in SAMPLERS.items()
             if (sampler.follows_zero_snr or not zero_snr) and (companion is not None or not sampler.adapter)
         ),
-        defaults=Defaults.model_validate(settings.model_dump(exclude={"companion", "style_classifier"})),
+        defaults=Defaults.model_validate(
+            settings.model_dump(exclude={"companion", "style_classifier", "words"})
+        ),
         scheduler_config=scheduler_config,
         companion=companion,
         classifier=classifier,
+        words=words,
     )
 
 
@@ -303,13 +313,13 @@ def _read_settings(file: Path) -> _Settings:
         raise BadInput(f"{file} is damaged: {error.errors()[0]['msg']}.", "model") from None
 
 
-def _beside(path: Path, name: str, what: str) -> Path:
-    """Return a file of further weights that a folder's atelier.json names."""
+def _beside(path: Path, name: str, what: str, suffix: str = ".safetensors") -> Path:
+    """Return a further file that a folder's atelier.json names."""
     file = path / name
-    if file.suffix != ".safetensors" or not file.is_file():
+    if file.suffix != suffix or not file.is_file():
         raise BadInput(
-            f"{path.name} lacks the {what} that its atelier.json names: {name} must be a safetensors file in "
-            "its folder.",
+            f"{path.name} lacks the {what} that its atelier.json names: {name} must be a {suffix[1:]} file "
+            "in its folder.",
             "model",
         )
     return file

@@ -19,6 +19,7 @@ from pipelines.models.find import ModelFolder
 from pipelines.models.ip_adapter import IPAdapters
 from pipelines.models.place import Placement
 from pipelines.models.remembering import remembered
+from pipelines.models.words import add_words, read_words
 from pipelines.style_classifier import StyleClassifier, load_style_classifier
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class StableDiffusion:
         self._text_encoder = self._load(CLIPTextModel, "text_encoder", torch.float32)
         tokenizer: Any = CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer")
         self._tokenizer = tokenizer
+        if folder.words is not None:
+            add_words(read_words(folder.words), tokenizer, self._text_encoder)
         self.latent_channels: int = self._vae.config.latent_channels
         self.network_channels: int = unet.config.in_channels
         # Of the inpainting kind: it sees the mask and the picture with its hole beside x_t.

@@ -135,7 +135,7 @@ def reread(
     data: Data,
     output: Output,
     model: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="The model folder whose vocabulary grows.")
+        Path, typer.Option(exists=True, file_okay=False, help="The model folder that is to read them.")
     ],
     words: EnglishWords,
     wordnet: WordNetFolder,
@@ -143,11 +143,11 @@ def reread(
     workers: Workers = CORES,
     limit: Limit = None,
 ) -> None:
-    """Let words that no caption has be read as the nearest that captions have; trains nothing."""
+    """List words that no caption has, and the nearest that captions have: words.tsv of a model folder."""
     from pipelines.training.stages import reread_words
 
     try:
-        added = reread_words(
+        count = reread_words(
             data,
             output,
             model,
@@ -157,9 +157,9 @@ def reread(
             workers=workers,
             limit=limit,
         )
-    except (FileNotFoundError, ValueError) as error:
+    except FileNotFoundError as error:
         raise refused(str(error)) from error
-    typer.echo(f"{output}: {added} words added")
+    typer.echo(f"{output / 'words.tsv'}: {count} words")
 
 
 @train_app.command()

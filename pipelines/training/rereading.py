@@ -1,10 +1,9 @@
-"""Gives words that no caption has a token of their own, which reads as the nearest word that captions have.
+"""Lists words that no caption has, and which of those that captions have each is to be read as.
 
 A text encoder that agrees with a sentence encoder puts a colt near a horse. The U-Net never met what lies
-between the two, and paints neither. So the tokenizer learns the new word whole, and the text encoder answers
-it as it answers the known one: every other text reads as before, to the bit. Which word is nearest is told by
-WordNet's tree (Wu & Palmer, 1994), by the sentence encoder, and by how often pictures show it; a word that is
-near none stays what it is.
+between the two, and paints neither; it had better be told of a horse (see `pipelines.models.words`). Which
+word is nearest is told by WordNet's tree (Wu & Palmer, 1994), by the sentence encoder, and by how often
+pictures show it; a word that is near none is not listed.
 """
 
 from __future__ import annotations
@@ -13,22 +12,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import AddedToken
-from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
-from pipelines.training.architecture import load_tokenizer
+from pipelines.models.words import readable
 from pipelines.training.captions import Facts, common_words, title_tags
 from pipelines.training.pack import Row
-from pipelines.training.text_encoder import SentenceEncoder
 from pipelines.training.wordnet import Synset, WordNet
-
-LISTED = "read-as.tsv"
 
 _LEAST_PICTURES = 5
 """Fewer do not teach a U-Net what a word looks like."""
@@ -107,74 +99,20 @@ class _Tree:
         return best
 
 
-def add_words(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, near: Mapping[str, str]) -> int:
-    """Let each new word be read as its known one, which is one token; returns how many are added.
-
-    A word that spells the beginning of others is not: what stands for it stands for those too.
-    """
-    pieces = tokenizer.get_vocab()
-    tokens = {word: tokenizer.tokenize(known) for word, known in sorted(near.items()) if word not in pieces}
-    read_as = {word: pieces[spelt[0]] for word, spelt in tokens.items() if len(spelt) == 1}
-    weights = _embedding(text_encoder).detach()
-    weights = torch.cat([weights, weights[list(read_as.values())]])
-    # In lower case, and whole: of "colts" a token for "colt" takes nothing.
-    whole: Any = [AddedToken(word, single_word=True, normalized=True) for word in read_as]
-    tokenizer.add_tokens(whole)
-    text_encoder.resize_token_embeddings(len(weights), mean_resizing=False)
-    with torch.no_grad():
-        _embedding(text_encoder).copy_(weights)
-    return len(read_as)
-
-
-def _embedding(text_encoder: CLIPTextModel) -> torch.Tensor:
-    embedding = text_encoder.get_input_embeddings()
-    assert isinstance(embedding, nn.Embedding)
-    return embedding.weight
-
-
-def reread(
+def list_words(
     rows: Sequence[Row],
     facts: Sequence[Facts],
-    model: Path,
-    output: Path,
+    tokenizer: CLIPTokenizer,
     *,
     words: Sequence[str],
     net: WordNet,
-    load_teacher: Callable[[], SentenceEncoder],
-) -> int:
-    """Write the tokenizer and the text encoder of the folder `model`, new words added, into `output`.
+    teacher: Callable[[Sequence[str]], torch.Tensor],
+) -> dict[str, str]:
+    """English `words` that no caption of `rows` has, and which known word each is to be read as.
 
-    `rows` are the pack's, `facts` those of its training pictures, `words` English ones. `output/read-as.tsv`
-    says which word is read as which; one that is there already is taken as it is, and so can be corrected.
-    Returns how many words were added. Raises ValueError where a line of that list is not two words.
+    `facts` are those of the pack's training pictures, `tokenizer` the model's own.
     """
-    tokenizer = load_tokenizer(model / "tokenizer")
-    listed = output / LISTED
-    if listed.exists():
-        near = _corrected(listed)
-    else:
-        told = {word for row in rows for text in row.captions for word in re.findall("[a-z]+", text)}
-        known = known_words(facts, net, tokenizer)
-        new = [word for word in words if word not in told and net.things(word)]
-        near = nearest_words(new, known, net, load_teacher())
-        output.mkdir(parents=True, exist_ok=True)
-        listed.write_text(
-            "".join(f"{one}\t{other}\n" for one, other in sorted(near.items())), encoding="utf-8"
-        )
-    text_encoder = CLIPTextModel.from_pretrained(str(model / "text_encoder"))
-    added = add_words(tokenizer, text_encoder, near)
-    tokenizer.save_pretrained(str(output / "tokenizer"))
-    text_encoder.save_pretrained(str(output / "text_encoder"))
-    return added
-
-
-def _corrected(listed: Path) -> dict[str, str]:
-    near: dict[str, str] = {}
-    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), 1):
-        said = re.fullmatch("([a-z]+)\t([a-z]+)", line)
-        if said is None:
-            raise ValueError(
-                f"{listed}, line {number}: a word, a tab and the word it is read as, in small letters"
-            )
-        near[said[1]] = said[2]
-    return near
+    told = {word for row in rows for text in row.captions for word in re.findall("[a-z]+", text)}
+    new = [word for word in words if word not in told and net.things(word)]
+    near = nearest_words(new, known_words(facts, net, tokenizer), net, teacher)
+    return {word: near[word] for word in sorted(readable(near, tokenizer))}

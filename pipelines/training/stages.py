@@ -32,7 +32,7 @@ from pipelines.training.latent_bank import load_frozen_autoencoder
 from pipelines.training.pack import is_validation, load_rows, prepare_pack, read_shards
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Wish
-from pipelines.training.rereading import reread
+from pipelines.training.rereading import list_words
 from pipelines.training.reward import RewardTraining, train_reward
 from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
 from pipelines.training.text_encoder import SentenceEncoder, TextTraining, train_text_encoder
@@ -346,23 +346,24 @@ def reread_words(
     workers: int = 1,
     limit: int | None = None,
 ) -> int:
-    """Let words that no caption has be read as the nearest that captions have; returns how many.
+    """List into `output/words.tsv` what the words that no caption has are to be read as; returns how many.
 
-    `words` lists English ones. Raises FileNotFoundError where `data` holds no shard or `wordnet` no WordNet,
-    ValueError where `output/read-as.tsv` is there and no list of pairs.
+    `words` lists English ones. Raises FileNotFoundError where `data` holds no shard or `wordnet` no WordNet.
     """
     net = WordNet.read(wordnet)
     prepare_pack(data, output / "pack", workers=workers, limit=limit)
     listed = dict.fromkeys(words.read_text(encoding="utf-8").split())
-    return reread(
+    near = list_words(
         [row for rows in load_rows(output / "pack").values() for row in rows if not row.validation],
         [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)],
-        model,
-        output,
+        load_tokenizer(model / "tokenizer"),
         words=[word for word in listed if re.fullmatch("[a-z]{3,}", word)],
         net=net,
-        load_teacher=lambda: SentenceEncoder(sentence_encoder, torch.device(PartialState().device or "cpu")),
+        teacher=SentenceEncoder(sentence_encoder, torch.device(PartialState().device or "cpu")),
     )
+    lines = "".join(f"{word}\t{known}\n" for word, known in near.items())
+    (output / "words.tsv").write_text(lines, encoding="utf-8")
+    return len(near)
 
 
 def export_checkpoint(output: Path, model: Path, *, size: str = "v1") -> int:

@@ -1,4 +1,4 @@
-"""Words that no caption has: which known word is nearest, and that they are read as that one, to the bit."""
+"""Words that no caption has: which known word is nearest, and that a model reads them as that one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from typer.testing import CliRunner
 
 from pipelines.models.find import EMBEDDED, find_model
+from pipelines.models.load import load_model
+from pipelines.models.words import add_words, read_words, readable
+from pipelines.refusal import BadInput
 from pipelines.training.architecture import TOY, build_text_encoder, load_tokenizer, train_tokenizer
 from pipelines.training.captions import Facts
 from pipelines.training.cli import train_app
 from pipelines.training.latent_bank import tokenize
-from pipelines.training.rereading import add_words, known_words, nearest_words
+from pipelines.training.rereading import known_words, nearest_words
 from pipelines.training.wordnet import WordNet
-from tests.toy_pack import write_pack
+from tests.tiny import build_tiny_sd
+from tests.toy_pack import write_pack, write_sentence_encoder
 
 # Synsets as in WordNet's files; of the index the words, their senses, and how many of those a corpus had.
 NOUNS = """\
@@ -42,7 +46,7 @@ def dictionary(tmp_path: Path) -> Path:
     folder = tmp_path / "dict"
     folder.mkdir()
     (folder / "data.noun").write_text(NOUNS)
-    nouns = [f"{name} n 1 0 1 1 0000000{number}" for number, name in enumerate(NAMES, 1)]
+    nouns = [f"{name} n 1 0 1 1 {number:08}" for number, name in enumerate(NAMES, 1)]
     (folder / "index.noun").write_text("\n".join(nouns))
     (folder / "data.verb").write_text("00000001 35 v 01 fill 0 000 | make full\n")
     (folder / "index.verb").write_text("fill v 2 0 2 2 00000001 00000001\n")
@@ -99,46 +103,41 @@ def test_the_nearest_word_is_near_in_the_tree_and_to_the_sentence_encoder(dictio
 
 
 def test_a_new_word_reads_as_its_known_one_and_all_else_as_before(
-    tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, tmp_path: Path
+    tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel
 ) -> None:
     others = ("a cat and colts, baroque", "acolt", "", "woman, impressionism")
     before = read(text_encoder, tokenizer, "a horse, baroque", *others)
     assert not torch.equal(read(text_encoder, tokenizer, "a colt, baroque")[0], before[0])
     # What begins other words is left alone, and what would be read as a word of many tokens.
     beginning = next(one for one in tokenizer.get_vocab() if not one.endswith("</w>") and one.isalpha())
-    near = {"colt": "horse", beginning: "horse", "zebra": "impressionistically"}
-    assert add_words(tokenizer, text_encoder, near) == 1
-    tokenizer.save_pretrained(str(tmp_path))
-    text_encoder.save_pretrained(str(tmp_path))
-    tokenizer, text_encoder = load_tokenizer(tmp_path), CLIPTextModel.from_pretrained(str(tmp_path)).eval()
+    words = {"colt": "horse", beginning: "horse", "zebra": "impressionistically"}
+    assert readable(words, tokenizer) == {"colt": tokenizer.get_vocab()["horse</w>"]}
+    add_words(words, tokenizer, text_encoder)
     after = read(text_encoder, tokenizer, "a colt, baroque", *others)
     assert torch.equal(after, before)
     assert torch.equal(read(text_encoder, tokenizer, "A Colt, baroque")[0], before[0])
 
 
-def test_a_model_s_vocabulary_grows_by_a_list_that_was_corrected(
-    dictionary: Path, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, tmp_path: Path
-) -> None:
+def test_words_are_listed_from_the_pack(dictionary: Path, tmp_path: Path) -> None:
     data, output, model = (tmp_path / name for name in ("data", "output", "model"))
     for folder in (data, output, model):
         folder.mkdir()
-    tokenizer.save_pretrained(str(model / "tokenizer"))
-    text_encoder.save_pretrained(str(model / "text_encoder"))
     write_pack(data)
-    (tmp_path / "english.txt").write_text("colt\npilot\n")
-    (output / "read-as.tsv").write_text("colt\tcat\n")
+    encoder = write_sentence_encoder(tmp_path / "encoder")
+    train_tokenizer(["pear", "cat face"] * 20, TOY).save_pretrained(str(model / "tokenizer"))
+    (tmp_path / "english.txt").write_text("cats\ncolt\npilot\nfilled\ncat\n")
     arguments = ["reread", "--data", f"{data}", "--output", f"{output}", "--model", f"{model}", "--words"]
-    arguments += [f"{tmp_path / 'english.txt'}", "--sentence-encoder", f"{tmp_path}", "--workers", "1"]
+    arguments += [
+        f"{tmp_path / 'english.txt'}",
+        "--sentence-encoder",
+        f"{encoder}",
+        "--workers",
+        "1",
+    ]
     result = CliRunner().invoke(train_app, [*arguments, "--wordnet", f"{dictionary}"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    assert "1 words added" in result.stdout
-    grown = load_tokenizer(output / "tokenizer")
-    encoder = CLIPTextModel.from_pretrained(str(output / "text_encoder")).eval()
-    assert torch.equal(read(encoder, grown, "a colt"), read(text_encoder, tokenizer, "a cat"))
-    (output / "read-as.tsv").write_text("colt\tcat\npilot, a woman\n")
-    refused = CliRunner().invoke(train_app, [*arguments, "--wordnet", f"{dictionary}"])
-    assert refused.exit_code == 2
-    assert "line 2: a word, a tab" in " ".join(refused.stderr.split())
+    assert "1 words" in result.stdout
+    assert read_words(output / "words.tsv") == {"cats": "cat"}
     shutil.rmtree(dictionary)
     dictionary.mkdir()
     refused = CliRunner().invoke(train_app, [*arguments, "--wordnet", f"{dictionary}"])
@@ -146,12 +145,36 @@ def test_a_model_s_vocabulary_grows_by_a_list_that_was_corrected(
     assert "data.noun" in refused.stderr
 
 
+def test_a_model_that_lists_words_reads_them(tmp_path: Path) -> None:
+    folder = build_tiny_sd(tmp_path / "reading")
+    plain = find_model(str(folder))
+    (folder / "words.tsv").write_text("colt\ta\n")
+    (folder / "atelier.json").write_text('{"words": "words.tsv"}')
+    listing = find_model(str(folder))
+    assert listing.revision != plain.revision, "pictures depend on it"
+    model = load_model(listing)
+    colt, known = (model.encode_prompt([text]).embeds for text in ("colt b", "a b"))
+    assert torch.equal(colt, known)
+    assert model.token_spans("colt b")[1] == (0, 4)
+    (folder / "words.tsv").write_text("colt\ta\npilot, a woman\n")
+    with pytest.raises(BadInput, match="line 2: a line is a word, a tab"):
+        load_model(find_model(str(folder)))
+    (folder / "words.tsv").unlink()
+    with pytest.raises(BadInput, match="lacks the list of words"):
+        find_model(str(folder))
+
+
 @pytest.mark.parametrize(
     ("new", "known"), [("colt", "horse"), ("aircraft", "airplane"), ("Alleyway", "street")]
 )
 def test_the_embedded_model_reads_words_that_no_caption_had(new: str, known: str) -> None:
-    folder = find_model(EMBEDDED).path
-    tokenizer = load_tokenizer(folder / "tokenizer")
-    text_encoder = CLIPTextModel.from_pretrained(str(folder / "text_encoder")).eval()
-    told = [read(text_encoder, tokenizer, f"a {word}, impressionism") for word in (new, known)]
-    assert torch.equal(*told)
+    folder = find_model(EMBEDDED)
+    tokenizer = load_tokenizer(folder.path / "tokenizer")
+    text_encoder = CLIPTextModel.from_pretrained(str(folder.path / "text_encoder")).eval()
+    before = read(text_encoder, tokenizer, f"a {known}, impressionism")
+    assert folder.words is not None
+    words = read_words(folder.words)
+    assert len(readable(words, tokenizer)) == len(words)
+    add_words(words, tokenizer, text_encoder)
+    told = read(text_encoder, tokenizer, f"a {new}, impressionism", f"a {known}, impressionism")
+    assert torch.equal(told, before.expand_as(told))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch.nn import functional
-from transformers import BertConfig, BertModel, BertTokenizer, CLIPTextModel
+from transformers import CLIPTextModel
 
 from pipelines.training.architecture import TOY, load_tokenizer, train_tokenizer
 from pipelines.training.clock import Budget
@@ -23,6 +23,7 @@ from pipelines.training.text_encoder import (
     wide_phrases,
 )
 from pipelines.training.wordnet import WordNet
+from tests.toy_pack import write_sentence_encoder
 
 # A few synsets in WordNet's own form: offset, file, part, words, pointers, gloss.
 NOUNS = """\
@@ -51,21 +52,7 @@ def wordnet(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def sentence_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of random weights that reads letter by letter."""
-    torch.manual_seed(0)
-    letters = [*"abcdefghijklmnopqrstuvwxyz"]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
-    folder = tmp_path_factory.mktemp("encoder")
-    BertTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}).save_pretrained(str(folder))
-    small = BertConfig(
-        vocab_size=len(pieces),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-    )
-    BertModel(small).save_pretrained(str(folder))
-    return folder
+    return write_sentence_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 def test_wordnet_tells_what_a_picture_can_show(wordnet: Path) -> None:

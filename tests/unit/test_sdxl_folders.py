@@ -149,3 +149,10 @@ def test_the_base_has_the_size_of_the_real_one() -> None:
         "text_encoder": 123_060_480,
         "text_encoder_2": 694_659_840,
     }
+
+
+def test_a_list_of_words_is_refused(copy: Path) -> None:
+    (copy / "words.tsv").write_text("colt\thorse\n")
+    (copy / "atelier.json").write_text('{"words": "words.tsv"}')
+    with pytest.raises(BadInput, match="it can have no list of words"):
+        find_model(str(copy))
