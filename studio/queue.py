@@ -244,10 +244,11 @@ class JobQueue:
     def _begin(self, model: StableDiffusion, batcher: StepBatcher, job: Job) -> bool:
         from pipelines.calls import engine_of
         from pipelines.prompt_to_image import prompt_to_image
+        from pipelines.remarks import remarks
 
         try:
             self._check_model(job.recipe)
-            notes = _notes(model, job.recipe)
+            notes = remarks(model, job.recipe)
             known = self._finisher.known(job.recipe, model.device)
             run = prompt_to_image(model, job.recipe, known, self._sources.open)
             engine = engine_of(model, job.recipe, self._finisher.calls(job))
@@ -282,15 +283,3 @@ class JobQueue:
             self._jobs.write_ends()
             self._jobs.forget_settled()
             self._tidied_at = time.monotonic()
-
-
-def _notes(model: StableDiffusion, recipe: Recipe) -> list[str]:
-    """Say which part of a prompt the model does not read."""
-    from pipelines.style_blending import prompts_of
-
-    unread = {name: model.unread(prompt) for name, prompt in prompts_of(recipe).items()}
-    return [
-        f"The model reads only so many words: it does not see the end of the {name}, “{end}”."
-        for name, end in unread.items()
-        if end
-    ]

@@ -150,8 +150,8 @@ def paint_all(
     from pipelines.denoising import Rows
     from pipelines.models.load import load_model
     from pipelines.prompt_to_image import paint as paint_latents
+    from pipelines.remarks import remarks
     from pipelines.stitching import stitch
-    from pipelines.style_blending import prompts_of
     from pipelines.timeline import TimelineWriter
     from studio.provenance import save_png
 
@@ -189,9 +189,8 @@ def paint_all(
                 made.update(dict.fromkeys(used))
                 return answers
 
-            for name, prompt in prompts_of(recipe).items():
-                if unread := model.unread(prompt):
-                    typer.echo(f"The {name} is longer than the model reads; left out: {unread}", err=True)
+            for remark in remarks(model, recipe):
+                typer.echo(remark, err=True)
             latents = paint_latents(model, recipe, on_frame, open_source=open_source, predict=predict)
             if writer is not None:
                 writer.close()

@@ -64,8 +64,9 @@ class StableDiffusion:
         self._text_encoder = self._load(CLIPTextModel, "text_encoder", torch.float32)
         tokenizer: Any = CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer")
         self._tokenizer = tokenizer
+        self._read_as: dict[str, str] = {}
         if folder.words is not None:
-            add_words(read_words(folder.words), tokenizer, self._text_encoder)
+            self._read_as = add_words(read_words(folder.words), tokenizer, self._text_encoder)
         self.latent_channels: int = self._vae.config.latent_channels
         self.network_channels: int = unet.config.in_channels
         # Of the inpainting kind: it sees the mask and the picture with its hole beside x_t.
@@ -129,6 +130,15 @@ class StableDiffusion:
         room: int = self._tokenizer.model_max_length - 2
         spans: list[tuple[int, int]] = tokens.offset_mapping
         return prompt[spans[room][0] :].strip() if len(spans) > room else ""
+
+    def reads_as(self, prompt: str) -> dict[str, str]:
+        """Tell which words of a prompt the model never learnt, and the known one that each is read as."""
+        if not self._read_as:
+            return {}
+        room: int = self._tokenizer.model_max_length
+        ids = self._tokenizer(prompt, truncation=True, max_length=room).input_ids
+        tokens: list[str] = self._tokenizer.convert_ids_to_tokens(ids)
+        return {token: self._read_as[token] for token in tokens if token in self._read_as}
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
         """Tell for each token that the model reads which characters of the prompt it stands for.

@@ -48,8 +48,10 @@ def readable(words: Mapping[str, str], tokenizer: CLIPTokenizer) -> dict[str, in
     return {word: pieces[tokens[0]] for word, tokens in spelt.items() if len(tokens) == 1}
 
 
-def add_words(words: Mapping[str, str], tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
-    """Let each word that is `readable` be read as its known one."""
+def add_words(
+    words: Mapping[str, str], tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel
+) -> dict[str, str]:
+    """Let each word that is `readable` be read as its known one; return those."""
     read_as = readable(words, tokenizer)
     weights = _embedding(text_encoder).detach()
     weights = torch.cat([weights, weights[list(read_as.values())]])
@@ -58,6 +60,7 @@ def add_words(words: Mapping[str, str], tokenizer: CLIPTokenizer, text_encoder: 
     tokenizer.add_tokens(whole)
     text_encoder.resize_token_embeddings(len(weights), mean_resizing=False)
     _embedding(text_encoder).requires_grad_(False).copy_(weights)
+    return {word: words[word] for word in read_as}
 
 
 def _embedding(text_encoder: CLIPTextModel) -> torch.Tensor:

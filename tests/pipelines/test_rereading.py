@@ -14,11 +14,15 @@ from typer.testing import CliRunner
 from pipelines.models.find import EMBEDDED, find_model
 from pipelines.models.load import load_model
 from pipelines.models.words import add_words, read_words, readable
-from pipelines.refusal import BadInput
+from pipelines.recipe import BadInput, make_recipe
+from pipelines.remarks import remarks
 from pipelines.training.architecture import TOY, build_text_encoder, load_tokenizer, train_tokenizer
 from pipelines.training.captions import Facts
 from pipelines.training.cli import train_app
+from pipelines.training.evaluation.painting import Manner, Painter
+from pipelines.training.evaluation.prompts import Wanted
 from pipelines.training.latent_bank import tokenize
+from pipelines.training.pack import FORMATS
 from pipelines.training.rereading import known_words, nearest_words
 from pipelines.training.wordnet import WordNet
 from tests.tiny import build_tiny_sd
@@ -156,6 +160,23 @@ def test_a_model_that_lists_words_reads_them(tmp_path: Path) -> None:
     colt, known = (model.encode_prompt([text]).embeds for text in ("colt b", "a b"))
     assert torch.equal(colt, known)
     assert model.token_spans("colt b")[1] == (0, 4)
+    assert model.reads_as("a Colt, b") == {"colt": "a"}
+    recipe = make_recipe(
+        model=listing.name,
+        model_revision=listing.revision,
+        prompt="a Colt",
+        negative_prompt="b",
+        seed=0,
+        width=64,
+        height=64,
+        **listing.defaults.model_dump(),
+    )
+    assert remarks(model, recipe) == ["The model reads “colt” as “a”: it never learnt the word."]
+    assert remarks(load_model(plain), recipe) == []
+    painter, manner = Painter(listing, torch.device("cpu"), batch_size=2), Manner("DDIM", 2, 2.0)
+    wanted = [Wanted(prompt, 0, FORMATS[-1]) for prompt in ("colt b", "a b")]
+    new, own = painter.paint(wanted, manner, lambda _: None)
+    assert torch.equal(new, own), "an evaluation paints as the studio does"
     (folder / "words.tsv").write_text("colt\ta\npilot, a woman\n")
     with pytest.raises(BadInput, match="line 2: a line is a word, a tab"):
         load_model(find_model(str(folder)))
