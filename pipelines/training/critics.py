@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from transformers import CLIPTokenizer
 
 from pipelines.models.find import ModelFolder
 from pipelines.training.architecture import load_tokenizer
-from pipelines.training.captions import common_words
+from pipelines.training.captions import Facts, common_words
 from pipelines.training.evaluation.dual_encoder import load_or_train_dual_encoder
 from pipelines.training.evaluation.judge import TOY_NETWORK, Judge, NetworkSize, load_or_train_judge
 from pipelines.training.evaluation.metrics import nearest_distances
 from pipelines.training.evaluation.network import held_out, learnt_from, look
 from pipelines.training.evaluation.painting import Manner, Painter
-from pipelines.training.evaluation.prompts import read_prompts
 from pipelines.training.pack import is_validation, prepare_pack, read_shards
 from pipelines.training.pictures import PictureBank
-from pipelines.training.ranking import Critics, Ranking, TooAlike, Wish, plan_wishes, rank
-from pipelines.training.seeing import Seer, load_seer
+from pipelines.training.ranking import Critics, Ranking, TooAlike, plan_wishes, rank
+from pipelines.training.rereading import known_words
+from pipelines.training.seeing import Seer, load_classifier, load_seer
 from pipelines.training.stages import Run
 from pipelines.training.wordnet import WordNet
 
 _SEED = 100
 """The evaluation's judges start from seeds 0 and 1: these have nothing in common with them but the pack."""
 
-_MOST_TOKENS = 2
-
-_HARDLY = 0.25
-"""How much less often a word is wished for whose first meaning no picture can show."""
+_WORD_SHARE = 0.25
+"""Of the wishes that a U-Net is tuned by: a style is had best where whole scenes are asked for in it."""
 
 
 def rank_with_critics(
@@ -61,12 +58,15 @@ def rank_with_critics(
     torch.set_float32_matmul_precision("high")
     prepare_pack(data, output / "pack", workers=workers, limit=limit)
     bank = PictureBank(output / "pack", device, seed=_SEED)
-    critics = gather_critics(bank, output, seer, classifier, toy=toy, judge_steps=judge_steps, say=say)
-    planned, common = _plan(data, weigh_words(critics.seer), wishes, seed, limit, {})
+    critics = gather_critics(bank, output, classifier, toy=toy, judge_steps=judge_steps, say=say)
+    knows, facts = load_seer(seer, classifier, device), _facts(data, limit)
+    common = common_words(one.title for one in facts)
+    planned = plan_wishes(facts, common, weigh_words(knows), wishes, seed)
     return rank(
         Painter(model, device, batch_size),
         manner,
         critics,
+        knows,
         _too_alike(critics.judge, bank, ranking.nearest),
         planned,
         output / "own" / name,
@@ -81,10 +81,9 @@ def reward_with_critics(
     data: Path,
     output: Path,
     model: Path,
-    seer: Path,
     classifier: Path,
     *,
-    wordnet: WordNet | None,
+    wordnet: WordNet,
     size: str,
     minutes: float | None,
     max_steps: int | None,
@@ -101,7 +100,8 @@ def reward_with_critics(
 ) -> None:
     """Train the critics, unless an earlier call has, and tune the model's U-Net; leaves `output/model`.
 
-    With `wordnet` some wishes are worded as no caption is, so that the U-Net learns what to make of them.
+    Single words are wished for where `wordnet` knows them for things, as the square root of how often
+    pictures show them: the commonest more often, but not alone.
     Raises FileNotFoundError where `data` holds no shard.
     """
     run = Run.start(data, output, size=size, resume=resume, workers=workers, limit=limit)
@@ -110,15 +110,21 @@ def reward_with_critics(
         bank = PictureBank(output / "pack", run.accelerator.device, seed=start)
         toy = size == "toy"
         critics = gather_critics(
-            bank, output, seer, classifier, toy=toy, judge_steps=judge_steps, seed=start, say=say
+            bank, output, classifier, toy=toy, judge_steps=judge_steps, seed=start, say=say
         )
         del bank  # the run loads its own
-    near = {} if wordnet is None else _near(wordnet, critics.seer.words, load_tokenizer(model / "tokenizer"))
-    planned, _ = _plan(data, weigh_words(critics.seer, wordnet), wishes, seed, limit, near)
+    facts = _facts(data, limit)
+    words = {
+        word: count**0.5
+        for word, count in known_words(facts, wordnet, load_tokenizer(model / "tokenizer")).items()
+    }
+    common = common_words(one.title for one in facts)
     run.reward(
         model,
         critics,
-        planned,
+        load_classifier(classifier, run.accelerator.device),
+        list(words),
+        plan_wishes(facts, common, words, wishes, seed, _WORD_SHARE),
         minutes=minutes,
         max_steps=max_steps,
         batch_size=batch_size,
@@ -127,45 +133,15 @@ def reward_with_critics(
     )
 
 
-def _plan(
-    data: Path,
-    words: dict[str, float],
-    wishes: int,
-    seed: int,
-    limit: int | None,
-    near: dict[str, list[str]],
-) -> tuple[list[Wish], frozenset[str]]:
-    """Wishes, and the common words of the pack's titles."""
-    facts = [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
-    common = common_words(one.title for one in facts)
-    return plan_wishes(facts, common, words, wishes, seed, near), common
+def _facts(data: Path, limit: int | None) -> list[Facts]:
+    """What the pack tells of its training pictures."""
+    return [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
 
 
-def weigh_words(seer: Seer, wordnet: WordNet | None = None) -> dict[str, float]:
-    """How often each of a seer's words is wished for, beside the others.
-
-    As the square root of how often pictures show it: the commonest more often, but not alone. Half of what
-    titles say is names of people and places and what else no picture can show: those less often where
-    `wordnet` can tell them.
-    """
+def weigh_words(seer: Seer) -> Mapping[str, float]:
+    """How often each of a seer's words is wished for: as the square root of how often it is told."""
     shown = seer.probe.get_buffer("prior").sigmoid().sqrt().tolist()
-    return {
-        word: often if wordnet is None or wordnet.is_seen(word) else _HARDLY * often
-        for word, often in zip(seer.words, shown, strict=True)
-    }
-
-
-def _near(net: WordNet, words: Sequence[str], tokenizer: CLIPTokenizer) -> dict[str, list[str]]:
-    """Words near each of these that the tokenizer cuts in two at the most: rarer ones nobody types.
-
-    None is one that the evaluation holds to be unseen.
-    """
-    taken = {*words, *(new for new, _ in read_prompts().pairs.words)}
-
-    def fits(word: str) -> bool:
-        return word not in taken and len(tokenizer.tokenize(word)) <= _MOST_TOKENS
-
-    return {word: [one for one in net.near(word) if fits(one)] for word in words}
+    return dict(zip(seer.words, shown, strict=True))
 
 
 def _too_alike(judge: Judge, bank: PictureBank, percentile: float) -> TooAlike:
@@ -180,7 +156,6 @@ def _too_alike(judge: Judge, bank: PictureBank, percentile: float) -> TooAlike:
 def gather_critics(
     bank: PictureBank,
     output: Path,
-    seer: Path,
     classifier: Path,
     *,
     toy: bool,
@@ -190,7 +165,7 @@ def gather_critics(
 ) -> Critics:
     """Load the critics from `output/critics`, those trained there before or trained now on the pack.
 
-    The dual encoder sees through the seer's classifier.
+    The dual encoder sees through the classifier.
     """
     network = TOY_NETWORK if toy else NetworkSize()
     folder = output / "critics"
@@ -200,4 +175,4 @@ def gather_critics(
     encoder, tokenizer = load_or_train_dual_encoder(
         bank, folder, size=network, steps=judge_steps, say=say, classifier=classifier
     )
-    return Critics(judge, encoder, tokenizer, load_seer(seer, classifier, bank.device), bank.device)
+    return Critics(judge, encoder, tokenizer, bank.device)

@@ -33,8 +33,6 @@ from pipelines.training.pack import CAPTIONS_PER_ROW, FORMATS, STYLE_SHARES, For
 from pipelines.training.seeing import Seer
 
 _RENDERED, _SHEETS = "3d render", "botanical watercolour"
-_WORD = 0.5
-"""The share of wishes that are for one word."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +57,11 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Wish:
-    """A picture to be painted, and the facts that its caption was made of.
-
-    `wording`, where there is one, is the caption in words that critics need not know: painters are told it.
-    """
+    """A picture to be painted, and the facts that its caption was made of."""
 
     facts: Facts
     caption: str
     shape: Format
-    wording: str = ""
-
-    @property
-    def told(self) -> str:
-        """What a painter is told."""
-        return self.wording or self.caption
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,6 @@ class Critics:
     judge: Judge
     encoder: DualEncoder
     tokenizer: CLIPTokenizer
-    seer: Seer
     device: torch.device
 
 
@@ -100,12 +88,12 @@ def plan_wishes(
     words: Mapping[str, float],
     count: int,
     seed: int,
-    near: Mapping[str, Sequence[str]] | None = None,
+    word_share: float = 0.5,
 ) -> list[Wish]:
-    """Half are one word in a style, some a genre in another's style, some as the pack has it.
+    """Wish for a word in a style (`word_share`), for what the pack has (a fifth), or for a genre in a style.
 
-    `facts` are those of training pictures, `words` what a seer knows, each wished for as often as it weighs,
-    every fourth as a 3D render; half of those that have words `near` them are worded so.
+    `facts` are those of training pictures. Of `words` each is wished for as often as it weighs, every fourth
+    as a 3D render: these are words that some render is told by, as far as there are any.
     """
     rng = random.Random(seed)
     by_style: dict[str, list[Facts]] = defaultdict(list)
@@ -114,32 +102,35 @@ def plan_wishes(
     shares = {style: STYLE_SHARES.get(style, 0.1) for style in by_style}
     # A seer knows styles too, but a style is no subject.
     words = {word: weight for word, weight in words.items() if word not in by_style}
+    word_share = word_share if words else 0.0
+    told = {word for one in by_style[_RENDERED] for word in (*title_tags(one.title, common), *one.keywords)}
+    rendered = {word: weight for word, weight in words.items() if word in told} or words
     painted = [one for one in facts if one.genre and one.style not in (_RENDERED, _SHEETS)]
+    manners = sorted({one.style for one in painted})
     wishes: list[Wish] = []
     for _ in range(count):
         style, kind = rng.choices(list(shares), list(shares.values()))[0], rng.random()
-        if kind < _WORD and _RENDERED in shares and rng.random() < 0.25:
+        if kind < word_share and _RENDERED in shares and rng.random() < 0.25:
             style = _RENDERED
+        elif word_share <= kind < 0.8 and painted:
+            # Each style alike: what few pictures have, such as ukiyo-e, is asked for as often.
+            style = rng.choice(manners)
         own = rng.choice(by_style[style])
         palette = rng.choice(facts).palette if rng.random() < 0.5 else ()
         palette = palette[: rng.randint(1, 2)]
         source = "emoji-3d" if style == _RENDERED else "painting"
-        word, said = "", ""
-        if kind < _WORD:
-            word = rng.choices(list(words), list(words.values()))[0]
+        if kind < word_share:
+            known = rendered if style == _RENDERED else words
+            word = rng.choices(list(known), list(known.values()))[0]
             wished = Facts(source, style, title=word, palette=palette)
-            if near and near.get(word) and rng.random() < 0.5:
-                said = rng.choice(near[word])
-        elif kind < 0.8 and painted and style not in (_RENDERED, _SHEETS):
+        elif kind < 0.8 and painted:
             other = rng.choice(painted)
             tags = [*title_tags(other.title, common), *other.seen]
             title = rng.choice(tags) if tags else ""
             wished = Facts(source, style, title=title, genre=other.genre, palette=palette)
         else:
             wished = own
-        caption, shape = compose_caption(wished, common, rng), rng.choice(FORMATS)
-        wording = re.sub(rf"\b{re.escape(word)}\b", said, caption) if said else ""
-        wishes.append(Wish(wished, caption, shape, wording))
+        wishes.append(Wish(wished, compose_caption(wished, common, rng), rng.choice(FORMATS)))
     return wishes
 
 
@@ -147,6 +138,7 @@ def rank(
     painter: Painter,
     manner: Manner,
     critics: Critics,
+    seer: Seer,
     too_alike: TooAlike,
     wishes: Sequence[Wish],
     folder: Path,
@@ -165,12 +157,12 @@ def rank(
     for start in range(0, len(wishes), ranking.wishes_at_once):
         part = wishes[start : start + ranking.wishes_at_once]
         wanted = [
-            Wanted(wish.told, rng.getrandbits(31), wish.shape)
+            Wanted(wish.caption, rng.getrandbits(31), wish.shape)
             for wish in part
             for _ in range(ranking.candidates)
         ]
         images = painter.paint(wanted, manner, lambda _: None)
-        scores = score(critics, too_alike, part, images, ranking).unflatten(
+        scores = score(critics, seer, too_alike, part, images, ranking).unflatten(
             0, (len(part), ranking.candidates)
         )
         best = scores.max(1)
@@ -186,6 +178,7 @@ def rank(
 
 def score(
     critics: Critics,
+    seer: Seer,
     too_alike: TooAlike,
     wishes: Sequence[Wish],
     images: Sequence[torch.Tensor],
@@ -211,7 +204,7 @@ def score(
         asked = torch.tensor([labels.index(name) if name in labels else -1 for name in names], device=device)
         sure = logits.log_softmax(1).gather(1, asked[of].clamp_min(0)[:, None])[:, 0]
         total += torch.where(asked[of] >= 0, sure.clamp(max=ranking.sure_enough), 0.0)
-    total += ranking.seen_weight * _seen(critics.seer, wishes, images, ranking, of)
+    total += ranking.seen_weight * _seen(seer, wishes, images, ranking, of)
     total += ranking.likeness_weight * _likeness(critics, wishes, images, of)
     found = [_palette_found(wishes[index // each], image) for index, image in enumerate(images)]
     total += ranking.palette_weight * torch.tensor(found, device=device)

@@ -27,6 +27,7 @@ from pipelines.training.clock import Budget, Journal, learning_rate_scale
 from pipelines.training.crowds import Crowd
 from pipelines.training.diffusion import DiffusionLoss, DiffusionTraining, NoisePrediction
 from pipelines.training.distributed import Stateful, average_gradients
+from pipelines.training.evaluation.judge import Judge
 from pipelines.training.evaluation.network import learnt_from, look, look_at_pixels
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, export_model, paint_sheet
 from pipelines.training.latent_bank import (
@@ -54,16 +55,16 @@ class RewardTraining:
     beside the pack's, its gradient never longer than `most` times the pack's, and `decoded_at_once` how many
     pictures are decoded and judged together. Every `crowd_every`th batch the pack's own captions are painted
     instead, less guided, and their crowd counts `crowd`; `crowd_pictures` of the pack's make up the other.
-    Crowds are told apart in `crowd_width` components of the seer's answers and `judged_width` of the judge's
-    features.
+    Crowds are told apart in `crowd_width` components of an ImageNet classifier's answers and `judged_width`
+    of the judge's features.
     """
 
     batch_size: int = 128
-    path_steps: int = 16
-    traced: int = 2
+    path_steps: int = 12
+    traced: int = 3
     composing: float = 0.8
     guidance: tuple[float, float] = (4.0, 7.0)
-    reward: float = 0.002
+    reward: float = 0.03
     most: float = 3.0
     learning_rate: float = 1.5e-4
     ema_decay: float = 0.99
@@ -112,6 +113,9 @@ class Trajectory:
 Judged = Callable[[torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
 """Pixels (B, 3, H, W) and the numbers (B,) of what was asked for, to the parts of a loss, scalars."""
 
+Classifier = Callable[[torch.Tensor], torch.Tensor]
+"""What `load_classifier` gives: pixels of the size that `classify` brings them to, to answers (B, K)."""
+
 
 @dataclass(frozen=True)
 class Commission:
@@ -142,14 +146,15 @@ class Commission:
 
 def commission_wishes(
     critics: Critics,
+    words: Sequence[str],
     wishes: Sequence[Wish],
     tokenizer: CLIPTokenizer,
     training: RewardTraining,
     generator: torch.Generator,
 ) -> Commission:
-    """Wishes, each judged by itself; `tokenizer` is the model's own."""
-    asked, device = ask_critics(critics, wishes), critics.device
-    ids = tokenize(tokenizer, [wish.told for wish in wishes]).to(device)
+    """Wishes, each judged by itself; `words` are the subjects told apart, `tokenizer` is the model's own."""
+    asked, device = ask_critics(critics, words, wishes), critics.device
+    ids = tokenize(tokenizer, [wish.caption for wish in wishes]).to(device)
     numbers = {
         shape: torch.tensor([row for row, wish in enumerate(wishes) if wish.shape == shape], device=device)
         for shape in {wish.shape: None for wish in wishes}
@@ -163,18 +168,17 @@ def commission_wishes(
 
 
 def commission_crowd(
-    critics: Critics, bank: PictureBank, encoded: LatentBank, training: RewardTraining
+    judge: Judge, classifier: Classifier, bank: PictureBank, encoded: LatentBank, training: RewardTraining
 ) -> Commission:
     """The pack's own captions, every picture as often, judged as a crowd; needs the bank's pixels."""
     pictures = learnt_from(bank)
     some = random.Random(0).sample(pictures, min(training.crowd_pictures, len(pictures)))
-    classifier, judge = critics.seer.classifier, critics.judge
     features = judge.features.out_features
-    seen = Crowd(ask(classifier, some, critics.device), training.crowd_width, training.crowd_decay)
-    looked = look(judge, some, critics.device)[:, :features]
+    seen = Crowd(ask(classifier, some, bank.device), training.crowd_width, training.crowd_decay)
+    looked = look(judge, some, bank.device)[:, :features]
     judged = Crowd(looked, training.judged_width, training.crowd_decay)
     numbers = {
-        shape: torch.tensor([n for n, row in enumerate(rows) if not row.validation], device=critics.device)
+        shape: torch.tensor([n for n, row in enumerate(rows) if not row.validation], device=bank.device)
         for shape, rows in bank.rows.items()
     }
 
@@ -321,6 +325,8 @@ def train_reward(
     output: Path,
     model: Path,
     critics: Critics,
+    classifier: Classifier,
+    words: Sequence[str],
     wishes: Sequence[Wish],
     *,
     training: RewardTraining,
@@ -329,7 +335,8 @@ def train_reward(
 ) -> None:
     """Tune the U-Net of the model folder `model`; leaves `output/model`, made of the averaged weights.
 
-    All but the U-Net stays as it is.
+    All but the U-Net stays as it is. `words` are the subjects that the critics tell apart; crowds are seen
+    through the `classifier`.
     """
     # Five networks in three formats each: trying out cuDNN's kernels for all took a minute and a half.
     torch.backends.cudnn.benchmark = False
@@ -339,8 +346,8 @@ def train_reward(
     vae, tokenizer = load_frozen_autoencoder(model, device), load_tokenizer(model / "tokenizer")
     encoded = load_latent_bank(accelerator, bank, vae, tokenizer)
     freeze(critics)
-    wished = commission_wishes(critics, wishes, tokenizer, training, bank.generator)
-    crowd = commission_crowd(critics, bank, encoded, training)
+    wished = commission_wishes(critics, words, wishes, tokenizer, training, bank.generator)
+    crowd = commission_crowd(critics.judge, classifier, bank, encoded, training)
     bank.pixels.clear()
     unet = UNet2DConditionModel.from_pretrained(str(model / "unet"), dtype=torch.float32)
     text_encoder = CLIPTextModel.from_pretrained(str(model / "text_encoder"), dtype=torch.float32)

@@ -120,12 +120,8 @@ def reward(
     model: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="The finished model folder to tune.")
     ],
-    seer: Seer,
     classifier: Classifier,
-    wordnet: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="WordNet's dict folder, for wishes in other words."),
-    ] = None,
+    wordnet: WordNetFolder,
     size: Size = "v1",
     minutes: Minutes = None,
     max_steps: MaxSteps = None,
@@ -149,7 +145,7 @@ def reward(
     from pipelines.training.wordnet import WordNet
 
     try:
-        net = None if wordnet is None else WordNet.read(wordnet)
+        net = WordNet.read(wordnet)
     except FileNotFoundError as error:
         raise refused(str(error)) from error
 
@@ -157,7 +153,6 @@ def reward(
         data,
         output,
         model,
-        seer,
         classifier,
         wordnet=net,
         size=size,

@@ -33,7 +33,7 @@ from pipelines.training.pack import is_validation, load_rows, prepare_pack, read
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Wish
 from pipelines.training.rereading import list_words
-from pipelines.training.reward import RewardTraining, train_reward
+from pipelines.training.reward import Classifier, RewardTraining, train_reward
 from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
 from pipelines.training.text_encoder import SentenceEncoder, TextTraining, train_text_encoder
 from pipelines.training.wordnet import WordNet
@@ -251,6 +251,8 @@ class Run:
         self,
         model: Path,
         critics: Critics,
+        classifier: Classifier,
+        words: Sequence[str],
         wishes: Sequence[Wish],
         *,
         minutes: float | None = None,
@@ -266,6 +268,8 @@ class Run:
             self.output,
             model,
             critics,
+            classifier,
+            words,
             wishes,
             training=_with(
                 self.reward_training, batch_size=batch_size, reward=weight, learning_rate=learning_rate

@@ -27,15 +27,14 @@ _PERSONS = "18"
 class WordNet:
     """Its synsets: `names` their words, `files` the lexicographer's file.
 
-    `kinds` are what a synset is a kind of, `examples` the kinds of it. `tagged` says how many senses of a
-    word, as one part of speech, were met in a corpus.
+    `kinds` are what a synset is a kind of. `tagged` says how many senses of a word, as one part of speech,
+    were met in a corpus.
     """
 
     senses: dict[str, list[Synset]] = field(default_factory=lambda: defaultdict(list))
     names: dict[Synset, list[str]] = field(default_factory=dict[Synset, list[str]])
     files: dict[Synset, str] = field(default_factory=dict[Synset, str])
     kinds: dict[Synset, list[Synset]] = field(default_factory=lambda: defaultdict(list))
-    examples: dict[Synset, list[Synset]] = field(default_factory=lambda: defaultdict(list))
     tagged: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     _above: dict[Synset, dict[Synset, int]] = field(default_factory=dict[Synset, dict[Synset, int]])
 
@@ -62,9 +61,8 @@ class WordNet:
         self.files[synset] = fields[1]
         pointers = fields[5 + 2 * count :]
         for symbol, offset, kind in zip(pointers[::4], pointers[1::4], pointers[2::4], strict=False):
-            if symbol in ("@", "~"):
-                related = self.kinds if symbol == "@" else self.examples
-                related[synset].append((kind, offset))
+            if symbol == "@":
+                self.kinds[synset].append((kind, offset))
 
     def stems(self, word: str) -> list[str]:
         """The word and what it is a form of, as far as WordNet has them; irregular forms are not known."""
@@ -74,18 +72,6 @@ class WordNet:
     def is_seen(self, word: str) -> bool:
         """Whether the word is common (not a name), and its first sense is one that a picture can show."""
         return self._first_file(word) in _SEEN
-
-    def near(self, word: str) -> list[str]:
-        """Other single words that first mean what a noun first means, what it is a kind of or kinds of it."""
-        stems = self.stems(word)
-        sense = self._first_noun(stems[0]) if stems else None
-        if sense is None:
-            return []
-        near = [sense, *self.kinds[sense], *self.examples[sense]]
-        found = [
-            name for synset in near for name in self.names.get(synset, []) if self._first_noun(name) == synset
-        ]
-        return [name for name in dict.fromkeys(found) if name not in (word, *stems) and name.isalpha()]
 
     def things(self, word: str) -> list[Synset]:
         """Those of the first two senses of a common noun that are things.
@@ -120,9 +106,6 @@ class WordNet:
                         waiting.append(kind)
             self._above[sense] = found
         return self._above[sense]
-
-    def _first_noun(self, word: str) -> Synset | None:
-        return next((sense for sense in self.senses.get(word, []) if sense[0] == "n"), None)
 
     def _first_file(self, word: str) -> str:
         for stem in self.stems(word):

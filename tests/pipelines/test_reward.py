@@ -18,11 +18,13 @@ from typer.testing import CliRunner
 from pipelines.training.architecture import build_scheduler, load_tokenizer
 from pipelines.training.captions import Facts
 from pipelines.training.cli import train_app
-from pipelines.training.critics import gather_critics, weigh_words
+from pipelines.training.critics import gather_critics
 from pipelines.training.crowds import Crowd
 from pipelines.training.diffusion import NoisePrediction
+from pipelines.training.evaluation.dual_encoder import SubjectRanks
 from pipelines.training.evaluation.judge import TOY_NETWORK, Judge, doubts, labels_of, load_judge
 from pipelines.training.evaluation.metrics import frechet_distance
+from pipelines.training.evaluation.network import glance
 from pipelines.training.evaluation.palette import WORDS, log_palette_shares, palette_words
 from pipelines.training.latent_bank import load_frozen_autoencoder, tokenize
 from pipelines.training.pack import FORMATS
@@ -30,28 +32,25 @@ from pipelines.training.pictures import PictureBank, to_images
 from pipelines.training.ranking import Critics, Wish
 from pipelines.training.reward import RewardLoss, RewardTraining, Trajectory, commission_wishes
 from pipelines.training.verdicts import Weights, ask_critics, displeasure, freeze
-from pipelines.training.wordnet import WordNet
 from tests.toy_pack import write_classifier, write_pack, write_wordnet
 
 SHAPE = FORMATS[-1]
+SUBJECTS = ("cat", "harbour")
 WISH = Wish(Facts("painting", "romanticism", palette=("red",)), "romanticism, red tones", SHAPE)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a toy pack, a classifier, a seer and a toy model in it."""
+    """A folder with a toy pack, a classifier, WordNet and a toy model in it."""
     folder = tmp_path_factory.mktemp("run")
     for name in ("data", "dict"):
         (folder / name).mkdir()
     write_pack(folder / "data")
     write_wordnet(folder / "dict")
     write_classifier(folder / "colours.pt2")
-    seen = ["see", "--data", f"{folder / 'data'}", "--output", f"{folder / 'seer'}"]
-    seen += ["--classifier", f"{folder / 'colours.pt2'}", "--wordnet", f"{folder / 'dict'}"]
     made = ["all", "--data", f"{folder / 'data'}", "--output", f"{folder / 'made'}", "--max-steps", "1"]
-    for arguments in (seen, [*made, "--size", "toy", "--workers", "1"]):
-        result = CliRunner().invoke(train_app, arguments, catch_exceptions=False)
-        assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(train_app, [*made, "--size", "toy", "--workers", "1"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
     return folder
 
 
@@ -60,7 +59,6 @@ def critics(run: Path) -> Critics:
     found = gather_critics(
         PictureBank(run / "made" / "pack", torch.device("cpu"), seed=0),
         run / "made",
-        run / "seer",
         run / "colours.pt2",
         toy=True,
         judge_steps=1,
@@ -129,14 +127,12 @@ def test_a_crowd_remembers_the_pictures_before() -> None:
 
 def test_pixels_that_follow_the_critics_please_them(critics: Critics) -> None:
     wishes = [WISH, Wish(Facts("emoji-3d", "3d render", genre="icon"), "cat face, 3d render", SHAPE)]
-    asked = ask_critics(critics, wishes)
+    asked = ask_critics(critics, SUBJECTS, wishes)
     words = list(WORDS)
     assert [words[int(index)] for index in asked.colours[0].nonzero()] == ["red"]
     assert asked.genres.tolist() == [-1, critics.judge.genres.index("icon")]
-    kinds = [
-        [[critics.seer.words[int(index)] for index in one.nonzero()] for one in row] for row in asked.kinds
-    ]
-    assert kinds == [[["romanticism"], []], [["3d render"], ["icon"]]]
+    assert asked.styles.tolist() == [critics.judge.styles.index(one) for one in ("romanticism", "3d render")]
+    assert asked.words.tolist() == [[0, 0], [1, 0]]
     generator = torch.Generator().manual_seed(0)
     pixels = torch.zeros(2, 3, SHAPE.height, SHAPE.width, requires_grad=True)
     optimizer = torch.optim.Adam([pixels], 0.05)
@@ -150,29 +146,22 @@ def test_pixels_that_follow_the_critics_please_them(critics: Critics) -> None:
     assert sum(told[-1].values()) < sum(told[0].values())
     assert told[-1]["palette"] < 0.2 * told[0]["palette"]
     assert "red" in palette_words(to_images(pixels.detach())[0])
-    networks = (critics.judge, critics.encoder, critics.seer.probe)
+    networks = (critics.judge, critics.encoder)
     assert all(weight.grad is None for network in networks for weight in nn.Module.parameters(network))
 
 
-def test_styles_and_genres_weigh_alike_however_often_each_is_asked_for(critics: Critics) -> None:
-    wishes = [WISH, WISH, Wish(Facts("emoji-3d", "3d render", genre="icon"), "3d render", SHAPE)]
-    asked, generator = ask_critics(critics, wishes), torch.Generator().manual_seed(0)
-    pixels = torch.rand(3, 3, SHAPE.height, SHAPE.width, generator=generator) * 2 - 1
-    weights = Weights(kind=1.0)
-    told = displeasure(critics, pixels, asked, weights, generator)["kind"]
-    surprise = critics.seer.surprise(list(to_images(pixels)))
-    of = [critics.seer.words.index(word) for word in ("romanticism", "romanticism", "3d render", "icon")]
-    styles, genre = surprise[[0, 1, 2], of[:3]].mean(), surprise[2, of[3]]
-    torch.testing.assert_close(told, -(styles + genre), rtol=0.02, atol=0.02)  # 8 bits a channel
-
-
-def test_what_no_picture_can_show_is_wished_for_less_often(run: Path, critics: Critics) -> None:
-    net = WordNet.read(run / "dict")
-    alike, told = weigh_words(critics.seer), weigh_words(critics.seer, net)
-    seen = {word for word in told if net.is_seen(word)}
-    assert seen
-    assert seen != told.keys()
-    assert all(told[word] == (1 if word in seen else 0.25) * alike[word] for word in told)
+def test_a_subject_is_missed_among_those_of_its_style_alone(critics: Critics) -> None:
+    wishes = [WISH, Wish(Facts("emoji-3d", "3d render", genre="icon"), "cat, 3d render", SHAPE)]
+    asked, generator = ask_critics(critics, SUBJECTS, wishes), torch.Generator().manual_seed(0)
+    pixels = torch.rand(2, 3, SHAPE.height, SHAPE.width, generator=generator) * 2 - 1
+    told = displeasure(critics, pixels, asked, Weights(subject=2.0), generator.manual_seed(3))["subject"]
+    cat = critics.encoder(glance(pixels, generator.manual_seed(3)))[1]
+    queries = SubjectRanks(critics.encoder, critics.tokenizer, SUBJECTS, critics.device).queries("3d render")
+    sure = (critics.encoder.log_scale.exp() * queries @ cat).log_softmax(0)[0].clamp(max=-0.3)
+    torch.testing.assert_close(told, -2 * sure)  # the other picture's wish names no subject
+    swapped = ask_critics(critics, SUBJECTS[::-1], wishes)
+    again = displeasure(critics, pixels, swapped, Weights(subject=2.0), generator.manual_seed(3))["subject"]
+    torch.testing.assert_close(again, told)
 
 
 def test_gradients_are_those_of_what_the_critics_say(run: Path, critics: Critics) -> None:
@@ -182,7 +171,7 @@ def test_gradients_are_those_of_what_the_critics_say(run: Path, critics: Critics
     )
     loss, tokenizer = _toy_loss(run / "made" / "model", once)
     unet = loss.model.unet
-    wishes = commission_wishes(critics, [WISH], tokenizer, once, loss.generator)
+    wishes = commission_wishes(critics, SUBJECTS, [WISH], tokenizer, once, loss.generator)
 
     def told() -> float:
         loss.generator.manual_seed(3)
@@ -205,7 +194,7 @@ def test_only_the_composing_steps_are_tuned(run: Path, critics: Critics) -> None
             batch_size=1, path_steps=3, traced=1, composing=composing, guidance=(2.0, 2.0), reward=1.0
         )
         loss, tokenizer = _toy_loss(run / "made" / "model", training)
-        wishes = commission_wishes(critics, [WISH], tokenizer, training, loss.generator)
+        wishes = commission_wishes(critics, SUBJECTS, [WISH], tokenizer, training, loss.generator)
         torch.manual_seed(seed)  # decides which steps are traced, the loss's own generator all else
         loss.generator.manual_seed(3)
         loss.backward(wishes, 0)
@@ -219,7 +208,7 @@ def test_only_the_composing_steps_are_tuned(run: Path, critics: Critics) -> None
 
 def test_a_toy_model_is_tuned_and_all_but_its_u_net_stays(run: Path, tmp_path: Path) -> None:
     common = ["--data", f"{run / 'data'}", "--output", f"{tmp_path}", "--model", f"{run / 'made' / 'model'}"]
-    common += ["--seer", f"{run / 'seer'}", "--classifier", f"{run / 'colours.pt2'}", "--size", "toy"]
+    common += ["--classifier", f"{run / 'colours.pt2'}", "--size", "toy"]
     common += ["--workers", "1", "--wishes", "9", "--judge-steps", "1", "--wordnet", f"{run / 'dict'}"]
     refused = CliRunner().invoke(train_app, ["reward", *common])
     assert refused.exit_code == 2

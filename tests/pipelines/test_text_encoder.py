@@ -64,9 +64,6 @@ def test_wordnet_tells_what_a_picture_can_show(wordnet: Path) -> None:
         "cats",
     ]
     assert net.stems("kittens") == ["kitten"]
-    assert net.near("cats") == ["animal", "kitten"]
-    assert net.near("animal") == ["cat"]
-    assert net.near("xyz") == []
 
 
 def test_wide_words_are_read_alone_and_in_phrases() -> None:
