@@ -19,7 +19,7 @@ from pipelines.models.find import ModelFolder
 from pipelines.models.ip_adapter import IPAdapters
 from pipelines.models.place import Placement
 from pipelines.models.remembering import remembered
-from pipelines.models.words import add_words, read_words
+from pipelines.models.words import teach
 from pipelines.style_classifier import StyleClassifier, load_style_classifier
 
 if TYPE_CHECKING:
@@ -64,9 +64,7 @@ class StableDiffusion:
         self._text_encoder = self._load(CLIPTextModel, "text_encoder", torch.float32)
         tokenizer: Any = CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer")
         self._tokenizer = tokenizer
-        self._read_as: dict[str, str] = {}
-        if folder.words is not None:
-            self._read_as = add_words(read_words(folder.words), tokenizer, self._text_encoder)
+        self._read_as = teach(folder.words, tokenizer, self._text_encoder)
         self.latent_channels: int = self._vae.config.latent_channels
         self.network_channels: int = unet.config.in_channels
         # Of the inpainting kind: it sees the mask and the picture with its hole beside x_t.
@@ -133,8 +131,6 @@ class StableDiffusion:
 
     def reads_as(self, prompt: str) -> dict[str, str]:
         """Tell which words of a prompt the model never learnt, and the known one that each is read as."""
-        if not self._read_as:
-            return {}
         room: int = self._tokenizer.model_max_length
         ids = self._tokenizer(prompt, truncation=True, max_length=room).input_ids
         tokens: list[str] = self._tokenizer.convert_ids_to_tokens(ids)

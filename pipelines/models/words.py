@@ -48,6 +48,15 @@ def readable(words: Mapping[str, str], tokenizer: CLIPTokenizer) -> dict[str, in
     return {word: pieces[tokens[0]] for word, tokens in spelt.items() if len(tokens) == 1}
 
 
+def teach(file: Path | None, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> dict[str, str]:
+    """Let a model read the words that its folder lists, if it does; return them and what each is read as.
+
+    Raises:
+        BadInput: as `read_words`.
+    """
+    return {} if file is None else add_words(read_words(file), tokenizer, text_encoder)
+
+
 def add_words(
     words: Mapping[str, str], tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel
 ) -> dict[str, str]:

@@ -22,7 +22,6 @@ from pipelines.training.sheets import save_sheet
 Model = TypeVar("Model", bound=nn.Module)
 
 MODEL_LIMIT_BYTES = 100_000_000
-"""Of weights; words that were added to the vocabulary take another megabyte."""
 
 SHEET_PROMPTS = (
     "seascape, moonlight, romanticism",

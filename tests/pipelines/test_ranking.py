@@ -102,6 +102,7 @@ def test_every_style_of_paintings_is_wished_for_alike_in_every_genre() -> None:
     assert 150 < asked["ukiyo-e", "landscape"] < 300, "of what one picture in twenty has, as much"
     assert asked["baroque", "landscape"] < 1.5 * asked["ukiyo-e", "landscape"]
     assert not any(wish.facts.title == "tree" for wish in wishes)
+    assert len(plan_wishes(facts, frozenset({"ship"}), {}, 50, seed=3)) == 50, "whole scenes, without a word"
 
 
 def test_the_poorest_of_each_style_and_every_copy_are_left_out() -> None:

@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipelines.models.adapters import Adapters
 from pipelines.models.find import ModelFolder
-from pipelines.models.words import add_words, read_words
+from pipelines.models.words import teach
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.training.evaluation.prompts import Wanted
 from pipelines.training.pack import Format
@@ -41,8 +41,7 @@ class Painter:
             local_files_only=True,
         )
         pipeline.set_progress_bar_config(disable=True)
-        if folder.words is not None:
-            add_words(read_words(folder.words), pipeline.tokenizer, pipeline.text_encoder)
+        teach(folder.words, pipeline.tokenizer, pipeline.text_encoder)
         pipeline.to(device)
         self._pipeline = pipeline
         self._networks = Adapters(folder, pipeline.unet, kept=1)
