@@ -6,6 +6,7 @@ import { Axes } from "./axes.js";
 import { Mix } from "./mix.js";
 import { Presets } from "./presets.js";
 import { Restyle } from "./restyle.js";
+import { signed } from "./welcome.js";
 
 const REMEMBERED = "atelier.mixing";
 const VIEWS = [
@@ -172,6 +173,7 @@ class Desk {
     if (this.asking) return;
     this.asking = true;
     try {
+      await signed();
       const answer = await this.server.paint({ ...this.#values(), ...this.axes.told });
       this.#complain(answer);
       if (answer.group) tell("follow:blend-stage", answer);

@@ -4,20 +4,17 @@
 const listeners = new Map();
 const waiting = new Map();
 
-// A part that is not on the page yet (a tab never opened) hears the last message when it arrives.
+// Parts that are not on the page yet hear the last message when they arrive, whichever comes first.
 export function tell(name, detail) {
   const callbacks = listeners.get(name);
-  if (callbacks) callbacks.forEach((callback) => callback(detail));
-  else waiting.set(name, detail);
+  if (!callbacks) return void waiting.set(name, detail);
+  waiting.delete(name);
+  callbacks.forEach((callback) => callback(detail));
 }
 
 export function hear(name, callback) {
   listeners.set(name, [...(listeners.get(name) ?? []), callback]);
-  if (waiting.has(name)) {
-    const detail = waiting.get(name);
-    waiting.delete(name);
-    callback(detail);
-  }
+  if (waiting.has(name)) callback(waiting.get(name));
 }
 
 export function goTo(tab) {

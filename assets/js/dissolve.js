@@ -2,6 +2,7 @@
 
 import { blobOf, button, el, parseJSON } from "./dom.js";
 import { say, tell } from "./desk.js";
+import { signed } from "./welcome.js";
 
 export class Dissolving {
   // `root` is the timeline's element; `put(reel)` lays a dissolving picture on the film, `watch(group)` follows
@@ -23,6 +24,11 @@ export class Dissolving {
 
   get isOpen() {
     return this.root.dataset.mode === "forward";
+  }
+
+  // Also while a picture is on its way.
+  get isOn() {
+    return this.isOpen || "waiting" in this.root.dataset;
   }
 
   close() {
@@ -130,6 +136,7 @@ export class Dissolving {
     this.root.dataset.waiting = "";
     say("Grain is being mixed in…");
     try {
+      await signed();
       const { source } = await answered(await fetch(address, { method: "POST", ...sent }));
       const seed = crypto.getRandomValues(new Uint32Array(1))[0];
       const told = await answered(await fetch(`/sources/${source}/dissolving?seed=${seed}`));

@@ -50,6 +50,7 @@ export class FillForm {
       ...SIDES.map((side, index) => el("label", {}, el("span", { "aria-hidden": "true" }, ARROWS[index]), this.fields[side])));
     this.yours = el("optgroup", { label: "Your mixes" });
     onShown(this.fields.style, () => this.#recallMixes());
+    this.fields.style.addEventListener("input", () => (this.wanted = null));
     const exact = el("label.inpaint-exact", { for: "fill-paste_back" }, this.fields.paste_back, "Leave everything else untouched");
     this.form.replaceChildren(
       field("prompt", "What should be there"),
@@ -90,8 +91,8 @@ export class FillForm {
 
   async #recallMixes() {
     const { style } = this.fields;
-    const chosen = this.wanted ?? style.value;
     this.kept = (await this.mixes()).presets;
+    const chosen = this.wanted ?? style.value; // only now: she may have chosen meanwhile
     this.yours.replaceChildren(...this.kept.map(({ id, name }) => el("option", { value: `mix ${id}` }, name)));
     if (this.kept.length) style.append(this.yours);
     else this.yours.remove();
@@ -101,7 +102,8 @@ export class FillForm {
   }
 
   get values() {
-    return Object.fromEntries(Object.entries(this.fields).map(([name, field]) => [name, field.type === "checkbox" ? field.checked : field.value]));
+    const values = Object.fromEntries(Object.entries(this.fields).map(([name, field]) => [name, field.type === "checkbox" ? field.checked : field.value]));
+    return { ...values, style: this.wanted ?? values.style };
   }
 
   set values(values) {

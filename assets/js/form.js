@@ -4,23 +4,29 @@ import { el, isTyping } from "./dom.js";
 import { hear, tell } from "./desk.js";
 import { cards } from "./examples.js";
 import { asSketched } from "./sketching.js";
+import { signed } from "./welcome.js";
 
 const REMEMBERED = "atelier.form";
 // The order in which studio/tabs/prompt_to_image.py hands the fields over.
 export const FIELDS = [
   "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "sampler", "seed", "pictures",
 ];
+// What is one thing comes back together or not at all.
+const TOGETHER = [["prompt"], ["negative_prompt"], ["width", "height"], ["num_inference_steps", "guidance_scale", "sampler"], ["seed"], ["pictures"]];
+// Read before anything that she writes now is remembered in its place.
+let kept = JSON.parse(localStorage.getItem(REMEMBERED) ?? "null");
+let fresh = {};
 let offered = {};
 
 export function mount({ element, props, trigger, watch }) {
   const fill = (values) => {
-    offered = values;
+    offered = { ...offered, ...values };
     trigger("fill");
   };
+  ({ fresh } = props.told);
+  if (kept) fill({});
   hear("settings", fill);
   hear("seed", (seed) => fill({ seed }));
-  const kept = localStorage.getItem(REMEMBERED);
-  if (kept) fill(JSON.parse(kept));
   watch("value", () => complain(element, props.value));
   element.querySelector(".examples-open").addEventListener("click", () => openExamples(props.told.examples));
   document.addEventListener("keydown", (event) => {
@@ -33,17 +39,29 @@ export function mount({ element, props, trigger, watch }) {
   });
 }
 
-// Called by Gradio with the form's values; answers with those that were offered in their place.
+// Called by Gradio with the form's values; answers with those that were offered, and leaves the others alone.
 export function taken(...current) {
-  const values = FIELDS.map((name, index) => (name in offered ? offered[name] : current[index]));
+  const values = { ...comingBack(current), ...offered };
+  if (kept) rememberForm(FIELDS.map((name, index) => values[name] ?? current[index]));
+  kept = null;
   offered = {};
-  return values;
+  return FIELDS.map((name) => values[name]);
+}
+
+// What she left, except for what she has done to the form since the page opened.
+function comingBack(current) {
+  if (!kept) return {};
+  const isFresh = (name) => String(current[FIELDS.indexOf(name)] ?? "") === String(fresh[name] ?? "");
+  const names = TOGETHER.filter((group) => group.every(isFresh)).flat();
+  return Object.fromEntries(names.map((name) => [name, kept[name]]));
 }
 
 // Called by Gradio as the artist paints: the form is as she left it when she comes back.
-export function remember(...values) {
+export async function remember(...values) {
   rememberForm(values);
-  return asSketched(values);
+  const painted = asSketched(values);
+  await signed();
+  return painted;
 }
 
 export function rememberForm(values) {

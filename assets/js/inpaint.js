@@ -50,8 +50,9 @@ class Inpainting {
     });
     this.#build();
     this.#listen();
-    // What is sent here comes upon the desk as it was left.
-    this.#recall().finally(() => hear("inpaint", (artwork) => this.#bringFrom(() => send(`/sources/from/${artwork}`))));
+    // What is sent or brought here comes upon the desk as it was left.
+    this.recalled = this.#recall();
+    this.recalled.finally(() => hear("inpaint", (artwork) => this.#bringFrom(() => send(`/sources/from/${artwork}`))));
   }
 
   #build() {
@@ -122,6 +123,7 @@ class Inpainting {
     this.form.complain({});
     try {
       const source = await asked();
+      await this.recalled;
       this.#layAside();
       await this.#open(source);
     } catch (error) {
@@ -134,12 +136,13 @@ class Inpainting {
     this.form.complain({ sentence: error.message, field: "image" });
   }
 
+  // Without `extend`, the picture grows as is typed by the time that it is here.
   async #open(source, masks = null, extend = NOTHING) {
     const bitmap = await pictureAt(`/sources/${source.source}/view.webp`);
     if (this.weaving.isOn) this.weaving.end();
     this.fills.leave();
-    Object.assign(this.kept.desk, { source, group: null, region: null });
-    this.form.extend = this.grownTo = extend;
+    this.kept.lay(source);
+    this.form.extend = this.grownTo = extend ?? this.form.margins;
     this.board.wipe = 0;
     this.slider.value = "0";
     this.board.open(bitmap, this.#margins(source, bitmap), masks);
@@ -192,7 +195,7 @@ class Inpainting {
   #putAway() {
     this.fills.leave();
     this.board.close();
-    Object.assign(this.kept.desk, { source: null, group: null, region: null });
+    this.kept.lay(null);
     this.#show("empty");
     this.#remember();
   }
@@ -370,7 +373,7 @@ class Inpainting {
     const masks = await this.kept.recallMasks(source);
     if (!source) return this.#describe();
     try {
-      await this.#open(source, masks, this.form.extend.map(Number));
+      await this.#open(source, masks, null);
     } catch (error) {
       if (error instanceof Refusal) this.#putAway();
       else this.form.complain({ sentence: "The studio does not answer; what you painted is kept here. Reload the page.", field: "image" });

@@ -14,6 +14,7 @@ export class KeptDesk {
   // `masks()` are those on the board, as plain values.
   constructor(masks) {
     this.desk = { source: null, group: null, region: null };
+    this.left = null; // the desk as it was left, until it lies here again or another picture does
     this.before = [];
     this.masks = new Place(MASKS, () => ({ of: this.desk.source?.source, masks: masks() }));
     this.pictures = new Place(BEFORE, () => this.before);
@@ -21,8 +22,10 @@ export class KeptDesk {
 
   // The desk as it was left, with its `form`.
   recallDesk() {
-    const nothing = { source: null, group: null, region: null, form: {} };
-    return { ...nothing, ...JSON.parse(localStorage.getItem(DESK) ?? "{}") };
+    const nothing = { source: null, group: null, region: null };
+    const { form = {}, ...left } = { ...nothing, ...JSON.parse(localStorage.getItem(DESK) ?? "{}") };
+    this.left = left;
+    return { ...left, form };
   }
 
   // The masks of its picture as they were left, or null.
@@ -36,11 +39,18 @@ export class KeptDesk {
     }
   }
 
+  // Another picture lies on the desk, or none.
+  lay(source) {
+    this.desk = { source, group: null, region: null };
+    this.left = null;
+  }
+
   putDesk(form) {
+    const desk = this.left ?? this.desk;
     // The first tab's stage leaves alone what another tab follows, which it knows by this name.
-    if (this.desk.group) localStorage.setItem(FOLLOWED, this.desk.group);
+    if (desk.group) localStorage.setItem(FOLLOWED, desk.group);
     else localStorage.removeItem(FOLLOWED);
-    localStorage.setItem(DESK, JSON.stringify({ ...this.desk, form }));
+    localStorage.setItem(DESK, JSON.stringify({ ...desk, form }));
   }
 
   // Whether the browser kept them.

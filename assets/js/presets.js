@@ -2,6 +2,7 @@
 
 import { button, el, onShown } from "./dom.js";
 import { say } from "./desk.js";
+import { signed } from "./welcome.js";
 
 export class Presets {
   // `load(mix)` puts a mix on the desk, `picture()` tells the artwork that shows it, `complain(answer)` a refusal.
@@ -25,6 +26,7 @@ export class Presets {
   }
 
   async #save() {
+    await signed();
     const answer = await this.server.save_preset({ name: this.name.value, mix: this.mix.told, artwork: this.picture() });
     this.complain(answer);
     if (answer.sentence) return;

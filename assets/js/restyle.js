@@ -2,6 +2,7 @@
 
 import { button, el, parseJSON } from "./dom.js";
 import { goTo, hear, say, tell } from "./desk.js";
+import { signed } from "./welcome.js";
 
 const STRENGTH = 0.6;
 
@@ -20,7 +21,8 @@ export async function bringPicture(request) {
   return null;
 }
 
-export function sendPicture(file) {
+export async function sendPicture(file) {
+  await signed();
   return bringPicture(fetch("/sources", { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } }));
 }
 

@@ -4,6 +4,7 @@
 import { button, el, parseJSON } from "./dom.js";
 import { hear, say, tell } from "./desk.js";
 import { FIELDS, rememberForm } from "./form.js";
+import { signed } from "./welcome.js";
 
 const SWITCH = "atelier.live";
 const REMEMBERED = "atelier.sketch"; // what is sketched on the stage, for after a reload
@@ -74,9 +75,19 @@ class Sketching {
     this.values = values;
     if (performance.now() - this.touched > TOUCHED_MS) return;
     rememberForm(values);
-    clearTimeout(this.pause);
+    this.#rest();
     if (!this.switch.checked) return;
-    this.pause = setTimeout(() => this.ask(this.#wanted()), PAUSE_MS);
+    const pause = setTimeout(async () => {
+      await signed();
+      if (this.pause === pause) this.ask(this.#wanted());
+    }, PAUSE_MS);
+    this.pause = pause;
+  }
+
+  // What is not sketched yet is not to be any more.
+  #rest() {
+    clearTimeout(this.pause);
+    this.pause = null;
   }
 
   // What would be painted now; a seed that is drawn is drawn once for all sketches of one picture.
@@ -88,7 +99,7 @@ class Sketching {
   }
 
   ask(wanted) {
-    clearTimeout(this.pause);
+    this.#rest();
     this.source?.close();
     this.handed = false;
     this.word.textContent = "";
@@ -155,7 +166,7 @@ class Sketching {
   }
 
   hide() {
-    clearTimeout(this.pause);
+    this.#rest();
     this.source?.close();
     this.handed = false;
     localStorage.removeItem(REMEMBERED);
@@ -189,7 +200,7 @@ class Sketching {
 
   // She paints: what is not sketched yet need not be, and what she saw is what she gets.
   asSketched(values) {
-    clearTimeout(this.pause);
+    this.#rest();
     this.source?.close();
     this.handed = true;
     const at = FIELDS.indexOf("seed");

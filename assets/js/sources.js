@@ -1,5 +1,7 @@
 // Pictures to and from the studio; what it refuses, it says in a sentence.
 
+import { signed } from "./welcome.js";
+
 export class Refusal extends Error {}
 
 export async function pictureAt(url) {
@@ -12,6 +14,7 @@ export async function pictureAt(url) {
 export async function send(url, body) {
   const headers = body ? { "Content-Type": body.type.startsWith("image/") ? body.type : "application/octet-stream" } : {};
   let answer;
+  await signed();
   try {
     answer = await fetch(url, { method: "POST", body, headers });
   } catch {

@@ -94,7 +94,7 @@ class Timeline {
     }
     this.#offerLive(group);
     const newest = this.part("others").querySelector("[data-id]");
-    const nothingYet = !this.artwork && !this.opening && !this.live.isOn;
+    const nothingYet = !this.artwork && !this.opening && !this.live.isOn && !this.dissolving.isOn;
     if (nothingYet && group) this.watch(group, null);
     else if (nothingYet && newest) this.open(newest.dataset.id);
     else this.#mark();

@@ -28,6 +28,9 @@ def build(studio: Studio) -> None:
     folder, defaults = studio.folder, studio.folder.defaults
     examples = read_examples(folder)
     formats = [{"name": known.name, "width": known.width, "height": known.height} for known in folder.formats]
+    size = {"width": folder.width, "height": folder.height}
+    words = {"prompt": "", "negative_prompt": ""}
+    fresh = {**words, **size, **defaults.model_dump(), "seed": "-1", "pictures": 1}
     with gr.Row(elem_id="easel"):
         with gr.Column(elem_id="palette"):
             prompt = gr.Textbox(
@@ -37,7 +40,7 @@ def build(studio: Studio) -> None:
                 placeholder="What would you like to see?",
                 elem_id="field-prompt",
             )
-            beside_form = companion(examples)
+            beside_form = companion(examples, fresh)
             if folder.companion is not None:
                 sketching(studio, folder.companion)
             negative_prompt = gr.Textbox(
