@@ -144,7 +144,7 @@ def reread(
     limit: Limit = None,
 ) -> None:
     """List words that no caption has, and the nearest that captions have: words.tsv of a model folder."""
-    from pipelines.training.stages import reread_words
+    from pipelines.training.rereading import reread_words
 
     try:
         count = reread_words(
@@ -206,6 +206,34 @@ def diffusion(
         learning_rate=learning_rate,
         initial=initial,
     )
+
+
+@train_app.command()
+def emphasise(
+    data: Data,
+    output: Output,
+    model: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The finished model folder to teach.")
+    ],
+    size: Size = "v1",
+    minutes: Minutes = None,
+    max_steps: MaxSteps = None,
+    batch_size: BatchSize = None,
+    share: Annotated[
+        float | None, typer.Option(min=0, help="Of what each style is meant to gain; 1 by default.")
+    ] = None,
+    resume: Resume = False,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Teach a text encoder to read styles as if said twice; leaves the model in --output."""
+    need_limit(minutes, max_steps)
+    run = _run(data, output, size, resume=resume, workers=workers, limit=limit)
+    try:
+        run.emphasise(model, share=share, minutes=minutes, max_steps=max_steps, batch_size=batch_size)
+    except ValueError as error:
+        raise refused(str(error)) from error
+    typer.echo(str(output / "model"))
 
 
 @train_app.command()

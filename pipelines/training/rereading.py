@@ -12,14 +12,18 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from transformers import CLIPTokenizer
 
 from pipelines.models.words import readable
+from pipelines.training.architecture import load_tokenizer
 from pipelines.training.captions import Facts, common_words, title_tags
-from pipelines.training.pack import Row
+from pipelines.training.pack import Row, is_validation, load_rows, prepare_pack, read_shards
+from pipelines.training.text_encoder import SentenceEncoder
 from pipelines.training.wordnet import Synset, WordNet
 
 _LEAST_PICTURES = 5
@@ -116,3 +120,34 @@ def list_words(
     new = [word for word in words if word not in told and net.things(word)]
     near = nearest_words(new, known_words(facts, net, tokenizer), net, teacher)
     return {word: near[word] for word in sorted(readable(near, tokenizer))}
+
+
+def reread_words(
+    data: Path,
+    output: Path,
+    model: Path,
+    *,
+    words: Path,
+    wordnet: Path,
+    sentence_encoder: Path,
+    workers: int = 1,
+    limit: int | None = None,
+) -> int:
+    """List into `output/words.tsv` what the words that no caption has are to be read as; returns how many.
+
+    `words` lists English ones. Raises FileNotFoundError where `data` holds no shard or `wordnet` no WordNet.
+    """
+    net = WordNet.read(wordnet)
+    prepare_pack(data, output / "pack", workers=workers, limit=limit)
+    listed = dict.fromkeys(words.read_text(encoding="utf-8").split())
+    near = list_words(
+        [row for rows in load_rows(output / "pack").values() for row in rows if not row.validation],
+        [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)],
+        load_tokenizer(model / "tokenizer"),
+        words=[word for word in listed if re.fullmatch("[a-z]{3,}", word)],
+        net=net,
+        teacher=SentenceEncoder(sentence_encoder, torch.device(PartialState().device or "cpu")),
+    )
+    lines = "".join(f"{word}\t{known}\n" for word, known in near.items())
+    (output / "words.tsv").write_text(lines, encoding="utf-8")
+    return len(near)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 
 from pipelines.training.architecture import (
     ATELIER_V1,
@@ -27,15 +27,15 @@ from pipelines.training.compiling import CompileFor
 from pipelines.training.diffusion import DiffusionTraining, NoisePrediction, train_diffusion
 from pipelines.training.distillation import DistillationTraining, distill
 from pipelines.training.distributed import see_one_gpu
+from pipelines.training.emphasis import EmphasisTraining, train_emphasis
 from pipelines.training.export import assemble_pipeline, export_model
 from pipelines.training.latent_bank import load_frozen_autoencoder
-from pipelines.training.pack import is_validation, load_rows, prepare_pack, read_shards
+from pipelines.training.pack import load_rows, prepare_pack
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Wish
-from pipelines.training.rereading import list_words
 from pipelines.training.reward import Classifier, RewardTraining, train_reward
 from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
-from pipelines.training.text_encoder import SentenceEncoder, TextTraining, train_text_encoder
+from pipelines.training.text_encoder import TextTraining, train_text_encoder
 from pipelines.training.wordnet import WordNet
 
 Training = TypeVar(
@@ -46,6 +46,7 @@ Training = TypeVar(
     RewardTraining,
     DistillationTraining,
     ClassifierTraining,
+    EmphasisTraining,
 )
 
 ARCHITECTURES = {"v1": ATELIER_V1, "toy": TOY}
@@ -68,6 +69,8 @@ _TOY_DISTILLATION = DistillationTraining(
 _TOY_TEXT = TextTraining(batch_size=8, captions=20, log_every=1, warmup_steps=2)
 
 _TOY_CLASSIFIER = ClassifierTraining(batch_size=4, log_every=1, warmup_steps=2)
+
+_TOY_EMPHASIS = EmphasisTraining(batch_size=2, captions=8, path_steps=2, log_every=1, warmup_steps=2)
 
 _TOY_REWARD = RewardTraining(
     batch_size=2,
@@ -99,6 +102,7 @@ class Run:
     classifier_training: ClassifierTraining
     text_training: TextTraining
     reward_training: RewardTraining
+    emphasis_training: EmphasisTraining
     resume: bool
     own: tuple[Path, ...] = ()
     started_s: float = field(default_factory=time.monotonic)
@@ -149,6 +153,7 @@ class Run:
             classifier_training=_TOY_CLASSIFIER if toy else ClassifierTraining(),
             text_training=_TOY_TEXT if toy else TextTraining(),
             reward_training=_TOY_REWARD if toy else RewardTraining(),
+            emphasis_training=_TOY_EMPHASIS if toy else EmphasisTraining(),
         )
 
     @property
@@ -326,6 +331,26 @@ class Run:
             resume=self.resume,
         )
 
+    def emphasise(
+        self,
+        model: Path,
+        *,
+        share: float | None = None,
+        minutes: float | None = None,
+        max_steps: int | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """Teach a finished model folder's text encoder to read styles louder, into `output/model`."""
+        train_emphasis(
+            self.accelerator,
+            self.prepared,
+            self.output,
+            model,
+            training=_with(self.emphasis_training, batch_size=batch_size, share=share),
+            budget=Budget(minutes, max_steps),
+            resume=self.resume,
+        )
+
     @property
     def _seed(self) -> int:
         return 1 + self.accelerator.process_index
@@ -337,37 +362,6 @@ class Run:
 def _with(training: Training, **changes: float | None) -> Training:
     """The same training with those fields changed that are given."""
     return replace(training, **{name: value for name, value in changes.items() if value is not None})
-
-
-def reread_words(
-    data: Path,
-    output: Path,
-    model: Path,
-    *,
-    words: Path,
-    wordnet: Path,
-    sentence_encoder: Path,
-    workers: int = 1,
-    limit: int | None = None,
-) -> int:
-    """List into `output/words.tsv` what the words that no caption has are to be read as; returns how many.
-
-    `words` lists English ones. Raises FileNotFoundError where `data` holds no shard or `wordnet` no WordNet.
-    """
-    net = WordNet.read(wordnet)
-    prepare_pack(data, output / "pack", workers=workers, limit=limit)
-    listed = dict.fromkeys(words.read_text(encoding="utf-8").split())
-    near = list_words(
-        [row for rows in load_rows(output / "pack").values() for row in rows if not row.validation],
-        [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)],
-        load_tokenizer(model / "tokenizer"),
-        words=[word for word in listed if re.fullmatch("[a-z]{3,}", word)],
-        net=net,
-        teacher=SentenceEncoder(sentence_encoder, torch.device(PartialState().device or "cpu")),
-    )
-    lines = "".join(f"{word}\t{known}\n" for word, known in near.items())
-    (output / "words.tsv").write_text(lines, encoding="utf-8")
-    return len(near)
 
 
 def export_checkpoint(output: Path, model: Path, *, size: str = "v1") -> int:
