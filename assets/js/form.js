@@ -15,7 +15,6 @@ export const FIELDS = [
 const TOGETHER = [["prompt"], ["negative_prompt"], ["width", "height"], ["num_inference_steps", "guidance_scale", "sampler"], ["seed"], ["pictures"]];
 // Read before anything that she writes now is remembered in its place.
 let kept = JSON.parse(localStorage.getItem(REMEMBERED) ?? "null");
-let fresh = {};
 let offered = {};
 
 export function mount({ element, props, trigger, watch }) {
@@ -23,7 +22,6 @@ export function mount({ element, props, trigger, watch }) {
     offered = { ...offered, ...values };
     trigger("fill");
   };
-  ({ fresh } = props.told);
   if (kept) fill({});
   hear("settings", fill);
   hear("seed", (seed) => fill({ seed }));
@@ -39,9 +37,10 @@ export function mount({ element, props, trigger, watch }) {
   });
 }
 
-// Called by Gradio with the form's values; answers with those that were offered, and leaves the others alone.
-export function taken(...current) {
-  const values = { ...comingBack(current), ...offered };
+// Called by Gradio with what the fields begin with and what they hold; answers with the values that were offered, and
+// leaves the others alone.
+export function taken(fresh, ...current) {
+  const values = { ...comingBack(fresh, current), ...offered };
   if (kept) rememberForm(FIELDS.map((name, index) => values[name] ?? current[index]));
   kept = null;
   offered = {};
@@ -49,9 +48,9 @@ export function taken(...current) {
 }
 
 // What she left, except for what she has done to the form since the page opened.
-function comingBack(current) {
+function comingBack(fresh, current) {
   if (!kept) return {};
-  const isFresh = (name) => String(current[FIELDS.indexOf(name)] ?? "") === String(fresh[name] ?? "");
+  const isFresh = (name) => String(current[FIELDS.indexOf(name)] ?? "") === String(fresh[FIELDS.indexOf(name)] ?? "");
   const names = TOGETHER.filter((group) => group.every(isFresh)).flat();
   return Object.fromEntries(names.map((name) => [name, kept[name]]));
 }

@@ -18,6 +18,7 @@ from pipelines.training.options import (
     CompileFor,
     Data,
     EnglishWords,
+    FinishedModel,
     Initial,
     LearningRate,
     Limit,
@@ -212,9 +213,7 @@ def diffusion(
 def emphasise(
     data: Data,
     output: Output,
-    model: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="The finished model folder to teach.")
-    ],
+    model: FinishedModel,
     size: Size = "v1",
     minutes: Minutes = None,
     max_steps: MaxSteps = None,
@@ -240,9 +239,7 @@ def emphasise(
 def distill(
     data: Data,
     output: Output,
-    model: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="The finished model folder to distil.")
-    ],
+    model: FinishedModel,
     size: Size = "v1",
     minutes: Minutes = None,
     max_steps: MaxSteps = None,
@@ -286,9 +283,7 @@ def distill(
 def style_classifier(
     data: Data,
     output: Output,
-    model: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="The finished model folder it is to steer.")
-    ],
+    model: FinishedModel,
     size: Size = "v1",
     minutes: Minutes = None,
     max_steps: MaxSteps = None,

@@ -32,6 +32,9 @@ Initial = Annotated[
         exists=True, file_okay=False, help="A model folder to train on from, as assets/models/… is."
     ),
 ]
+FinishedModel = Annotated[
+    Path, typer.Option(exists=True, file_okay=False, help="A finished model folder, to go on from.")
+]
 Own = Annotated[
     Path | None,
     typer.Option(

@@ -14,6 +14,7 @@ from pipelines.training.options import (
     CORES,
     BatchSize,
     Data,
+    FinishedModel,
     LearningRate,
     Limit,
     MaxSteps,
@@ -117,9 +118,7 @@ def rank(
 def reward(
     data: Data,
     output: Output,
-    model: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="The finished model folder to tune.")
-    ],
+    model: FinishedModel,
     classifier: Classifier,
     wordnet: WordNetFolder,
     size: Size = "v1",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import gradio as gr
 
@@ -14,16 +14,12 @@ _MARKUP = """
 """
 
 
-def companion(examples: Sequence[Message], fresh: Mapping[str, object]) -> gr.HTML:
-    """Build it; its value is `{"sentence", "field", "at"}`; it triggers `fill` when fields are offered.
-
-    `fresh` is what the fields begin with: one that has something else was touched, and is not filled from
-    before a reload.
-    """
+def companion(examples: Sequence[Message]) -> gr.HTML:
+    """Build it; its value is `{"sentence", "field", "at"}`; it triggers `fill` when fields are offered."""
     return scripted(
         "form",
         _MARKUP,
         elem_id="companion",
         events=["fill"],
-        told={"examples": list(examples), "fresh": dict(fresh)},
+        told={"examples": list(examples)},
     )

@@ -28,9 +28,6 @@ def build(studio: Studio) -> None:
     folder, defaults = studio.folder, studio.folder.defaults
     examples = read_examples(folder)
     formats = [{"name": known.name, "width": known.width, "height": known.height} for known in folder.formats]
-    size = {"width": folder.width, "height": folder.height}
-    words = {"prompt": "", "negative_prompt": ""}
-    fresh = {**words, **size, **defaults.model_dump(), "seed": "-1", "pictures": 1}
     with gr.Row(elem_id="easel"):
         with gr.Column(elem_id="palette"):
             prompt = gr.Textbox(
@@ -40,7 +37,7 @@ def build(studio: Studio) -> None:
                 placeholder="What would you like to see?",
                 elem_id="field-prompt",
             )
-            beside_form = companion(examples, fresh)
+            beside_form = companion(examples)
             if folder.companion is not None:
                 sketching(studio, folder.companion)
             negative_prompt = gr.Textbox(
@@ -114,7 +111,11 @@ def build(studio: Studio) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
-    beside_form.fill(None, every, every, js=js % "taken(...values)", show_progress="hidden", queue=False)
+    # What each begins with: a field that has something else was touched, and is left as it is after a reload.
+    fresh = json.dumps([field.value for field in every])
+    beside_form.fill(
+        None, every, every, js=js % f"taken({fresh}, ...values)", show_progress="hidden", queue=False
+    )
     draw_seed.click(None, None, seed, js="() => '-1'", show_progress="hidden", queue=False)
     format_name.input(
         None,
