@@ -214,24 +214,36 @@ def emphasise(
     data: Data,
     output: Output,
     model: FinishedModel,
+    wordnet: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="WordNet's own files, dict/: teaches things."),
+    ] = None,
     size: Size = "v1",
     minutes: Minutes = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     share: Annotated[
-        float | None, typer.Option(min=0, help="Of what each style is meant to gain; 1 by default.")
+        float | None, typer.Option(min=0, help="Of what each word is meant to gain; 1 by default.")
     ] = None,
     resume: Resume = False,
     workers: Workers = CORES,
     limit: Limit = None,
 ) -> None:
-    """Teach a text encoder to read styles as if said twice; leaves the model in --output."""
+    """Teach a text encoder to read styles as if said twice, or with --wordnet things as if said three times.
+
+    Leaves the model in --output.
+    """
     need_limit(minutes, max_steps)
+
+    from pipelines.training.saying import read_lesson
+    from pipelines.training.wordnet import WordNet
+
     run = _run(data, output, size, resume=resume, workers=workers, limit=limit)
     try:
-        run.emphasise(model, share=share, minutes=minutes, max_steps=max_steps, batch_size=batch_size)
-    except ValueError as error:
+        lesson = read_lesson(data, run.prepared, model, wordnet and WordNet.read(wordnet), limit)
+    except (ValueError, FileNotFoundError) as error:
         raise refused(str(error)) from error
+    run.emphasise(model, lesson, share=share, minutes=minutes, max_steps=max_steps, batch_size=batch_size)
     typer.echo(str(output / "model"))
 
 

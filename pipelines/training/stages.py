@@ -34,6 +34,7 @@ from pipelines.training.pack import load_rows, prepare_pack
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Wish
 from pipelines.training.reward import Classifier, RewardTraining, train_reward
+from pipelines.training.saying import Lesson
 from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
 from pipelines.training.text_encoder import TextTraining, train_text_encoder
 from pipelines.training.wordnet import WordNet
@@ -70,7 +71,7 @@ _TOY_TEXT = TextTraining(batch_size=8, captions=20, log_every=1, warmup_steps=2)
 
 _TOY_CLASSIFIER = ClassifierTraining(batch_size=4, log_every=1, warmup_steps=2)
 
-_TOY_EMPHASIS = EmphasisTraining(batch_size=2, captions=8, path_steps=2, log_every=1, warmup_steps=2)
+_TOY_EMPHASIS = EmphasisTraining(batch_size=2, path_steps=2, log_every=1, warmup_steps=2)
 
 _TOY_REWARD = RewardTraining(
     batch_size=2,
@@ -334,16 +335,17 @@ class Run:
     def emphasise(
         self,
         model: Path,
+        lesson: Lesson,
         *,
         share: float | None = None,
         minutes: float | None = None,
         max_steps: int | None = None,
         batch_size: int | None = None,
     ) -> None:
-        """Teach a finished model folder's text encoder to read styles louder, into `output/model`."""
+        """Teach a finished model folder's text encoder to read words louder, into `output/model`."""
         train_emphasis(
             self.accelerator,
-            self.prepared,
+            lesson,
             self.output,
             model,
             training=_with(self.emphasis_training, batch_size=batch_size, share=share),

@@ -6,6 +6,7 @@ they choose among finished pictures; here each opinion is differentiable.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ class Weights:
     long by the latents as a judge's of style: weighed alike it drowns that (measured). With these weights
     style and subject pull as hard, genre and palette nearly half as hard. `sure_enough` caps a
     log-probability, so that no picture is bent to please a critic beyond reason.
+
+    A subject is told from so many random `rivals`: among all words it would have to be told from its like
+    too, a cliff from rocks and a shore. `likeness` is what likeness counts for there, somewhat less than the
+    dual encoder learnt: of 50 subjects held-out pictures have a cross entropy of 2.8 nats with it, 3.0 with
+    the learnt 13.6 (and 3.9 by chance).
     """
 
     style: float = 6.0
@@ -34,6 +40,8 @@ class Weights:
     subject: float = 1.0
     palette: float = 4.0
     sure_enough: float = -0.3
+    rivals: int = 64
+    likeness: float = 9.0
 
 
 @dataclass(frozen=True)
@@ -95,21 +103,26 @@ def displeasure(
     style, genre = doubts(critics.judge, view, asked.styles, asked.genres, weights.sure_enough)
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
         vectors = critics.encoder(view).float()
-    vectors = critics.encoder.log_scale.exp() * vectors
     return {
         "style": weights.style * style,
         "genre": weights.genre * genre,
-        "subject": weights.subject * _unseen(vectors, asked, weights.sure_enough),
+        "subject": weights.subject * _unseen(vectors, asked, weights, generator),
         "palette": weights.palette * missing_colours(pixels, asked.colours),
     }
 
 
-def _unseen(pictures: torch.Tensor, asked: Asked, sure_enough: float) -> torch.Tensor:
-    """Cross entropy of pictures (B, D) with the words told of them, among all words in their style.
+def _unseen(
+    pictures: torch.Tensor, asked: Asked, weights: Weights, generator: torch.Generator
+) -> torch.Tensor:
+    """Cross entropy of pictures (B, D) with the words told of them, among some words in their style.
 
     A mean over the pictures of which a word was told.
     """
     told = asked.words / asked.words.sum(1, keepdim=True).clamp_min(1)
     subjects = asked.subjects[asked.styles.clamp_min(0)]
-    sure = (subjects @ pictures[:, :, None])[:, :, 0].log_softmax(1).clamp(max=sure_enough)
+    likeness = weights.likeness * (subjects @ pictures[:, :, None])[:, :, 0]
+    drawn = torch.rand(likeness.shape[1], device=likeness.device, generator=generator)
+    rival = drawn.argsort().argsort() < weights.rivals
+    sure = likeness.masked_fill(~rival & (asked.words == 0), -math.inf).log_softmax(1)
+    sure = sure.clamp(max=weights.sure_enough).where(asked.words > 0, 0.0)
     return -(sure * told).sum() / told.sum().clamp_min(1)

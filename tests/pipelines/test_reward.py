@@ -157,11 +157,13 @@ def test_a_subject_is_missed_among_those_of_its_style_alone(critics: Critics) ->
     told = displeasure(critics, pixels, asked, Weights(subject=2.0), generator.manual_seed(3))["subject"]
     cat = critics.encoder(glance(pixels, generator.manual_seed(3)))[1]
     queries = SubjectRanks(critics.encoder, critics.tokenizer, SUBJECTS, critics.device).queries("3d render")
-    sure = (critics.encoder.log_scale.exp() * queries @ cat).log_softmax(0)[0].clamp(max=-0.3)
+    sure = (Weights().likeness * queries @ cat).log_softmax(0)[0].clamp(max=-0.3)
     torch.testing.assert_close(told, -2 * sure)  # the other picture's wish names no subject
     swapped = ask_critics(critics, SUBJECTS[::-1], wishes)
     again = displeasure(critics, pixels, swapped, Weights(subject=2.0), generator.manual_seed(3))["subject"]
     torch.testing.assert_close(again, told)
+    alone = displeasure(critics, pixels, asked, Weights(rivals=0), generator.manual_seed(3))["subject"]
+    torch.testing.assert_close(alone, torch.tensor(0.3), msg="without rivals it is seen, as far as counts")
 
 
 def test_gradients_are_those_of_what_the_critics_say(run: Path, critics: Critics) -> None:
