@@ -5,10 +5,11 @@ from __future__ import annotations
 from pipelines.models.sd import StableDiffusion
 from pipelines.recipe import Recipe
 from pipelines.style_blending import prompts_of
+from pipelines.weighing import MAX_WEIGHT, too_heavy
 
 
 def remarks(model: StableDiffusion, recipe: Recipe) -> list[str]:
-    """Sentences: which end of a prompt is not read, and which words are read as others; none mostly."""
+    """Sentences, none mostly: which end of a prompt is not read, and which words otherwise than written."""
     prompts = prompts_of(recipe)
     cut = {name: end for name, prompt in prompts.items() if (end := model.unread(prompt))}
     said = [
@@ -19,4 +20,10 @@ def remarks(model: StableDiffusion, recipe: Recipe) -> list[str]:
     if others:
         told = ", ".join(f"“{word}” as “{known}”" for word, known in others.items())
         said.append(f"The model reads {told}: it never learnt the word{'s' if len(others) > 1 else ''}.")
+    heavy = dict.fromkeys(mark for prompt in prompts.values() for mark in too_heavy(prompt))
+    if heavy:
+        said.append(
+            f"The model reads {' and '.join(heavy)} as written: "
+            f"a word weighs from 0 to {MAX_WEIGHT:g}, as in (cat:1.4)."
+        )
     return said

@@ -4,6 +4,7 @@ import { el, isTyping } from "./dom.js";
 import { hear, tell } from "./desk.js";
 import { cards } from "./examples.js";
 import { asSketched } from "./sketching.js";
+import { weighWords } from "./weighing.js";
 import { signed } from "./welcome.js";
 
 const REMEMBERED = "atelier.form";
@@ -26,6 +27,7 @@ export function mount({ element, props, trigger, watch }) {
   hear("settings", fill);
   hear("seed", (seed) => fill({ seed }));
   watch("value", () => complain(element, props.value));
+  weighWords();
   element.querySelector(".examples-open").addEventListener("click", () => openExamples(props.told.examples));
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;

@@ -2,6 +2,7 @@
 // A sheet is fetched when it is first asked for; from then on scrubbing asks the server for nothing.
 
 import { el, isTyping, parseJSON } from "./dom.js";
+import { weightsIn } from "./weighing.js";
 
 const WORD = /[\p{L}\p{N}]+(?:['’-][\p{L}\p{N}]+)*/gu;
 const STRENGTH = 0.85;
@@ -133,7 +134,9 @@ export class Layers {
     const text = this.told.recipe.prompt;
     const parts = [];
     let end = 0;
+    const weights = weightsIn(text);
     for (const match of text.matchAll(WORD)) {
+      if (weights.some(([from, to]) => from <= match.index && match.index < to)) continue;
       parts.push(text.slice(end, match.index), this.#word(match[0]));
       end = match.index + match[0].length;
     }

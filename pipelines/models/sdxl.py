@@ -45,8 +45,8 @@ class StableDiffusionXL(StableDiffusion):
         has_bf16 = placement.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.float32, torch.bfloat16 if has_bf16 else torch.float32
 
-    def _encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Read prompts with both encoders: the last layer but one of each, and the second's pooled vector."""
+    def _encode(self, texts: Sequence[str]) -> Conditioning:
+        """Read texts with both encoders: the last layer but one of each, and the second's pooled vector."""
         embeds: list[Tensor] = []
         pooled: Tensor | None = None
         for tokenizer, text_encoder in (
@@ -54,7 +54,7 @@ class StableDiffusionXL(StableDiffusion):
             (self._tokenizer_2, self._text_encoder_2),
         ):
             tokens = tokenizer(
-                list(prompts),
+                list(texts),
                 padding="max_length",
                 max_length=tokenizer.model_max_length,
                 truncation=True,

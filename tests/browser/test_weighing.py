@@ -1,0 +1,84 @@
+"""Words are weighed by hand in any prompt, and the heat knows them by themselves."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from pipelines.weighing import weigh
+from tests.browser.house import SMALL, Visit
+
+
+def caret(page: Page, text: str, *, chosen: bool = False) -> None:
+    """Put the caret into some words of the prompt, or choose them."""
+    page.locator("#field-prompt textarea").evaluate(
+        """(field, [text, chosen]) => {
+            const at = field.value.indexOf(text);
+            field.focus();
+            field.setSelectionRange(chosen ? at : at + 1, chosen ? at + text.length : at + 1);
+        }""",
+        [text, chosen],
+    )
+
+
+def test_ctrl_and_an_arrow_weigh_the_word_at_the_caret(artist: Visit) -> None:
+    artist.enter()
+    page = artist.page
+    prompt = artist.field("prompt")
+    artist.type_in("prompt", "a grey lighthouse, impressionism")
+    caret(page, "lighthouse")
+    page.keyboard.press("Control+ArrowUp")
+    page.keyboard.press("Control+ArrowUp")
+    expect(prompt).to_have_value("a grey (lighthouse:1.2), impressionism")
+    page.keyboard.press("Control+ArrowDown")
+    expect(prompt).to_have_value("a grey (lighthouse:1.1), impressionism")
+    page.keyboard.press("Control+ArrowDown")
+    expect(prompt).to_have_value("a grey lighthouse, impressionism")
+    page.keyboard.press("Control+ArrowDown")
+    expect(prompt).to_have_value("a grey (lighthouse:0.9), impressionism")
+    page.keyboard.press("Control+z")
+    expect(prompt).to_have_value("a grey lighthouse, impressionism")
+    caret(page, "a grey lighthouse", chosen=True)
+    for _ in range(25):
+        page.keyboard.press("Control+ArrowUp")
+    expect(prompt).to_have_value("(a grey lighthouse:3), impressionism")
+    caret(page, ", imp")
+    page.keyboard.press("Control+ArrowUp")
+    expect(prompt).to_have_value("(a grey lighthouse:3), impressionism")  # between words there is none
+
+
+PROMPTS = ("a (b:1.4) (c d: .5) (e:9)", "((x:2)) (y:) :z (w:3) (v:3.0001)", "(7:13) (q:0)")
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_the_page_reads_the_weights_that_the_model_reads(artist: Visit, prompt: str) -> None:
+    artist.enter()
+    found: list[tuple[int, int]] = artist.page.evaluate(
+        "async (prompt) => (await import('/atelier/js/weighing.js')).weightsIn(prompt)", prompt
+    )
+    places = [at for start, stop in found for at in range(start, stop)]
+    # The model reads what is left, but for a bracket before the words of each weight.
+    gone = [at for at in range(len(prompt)) if at not in weigh(prompt).places and at not in places]
+    assert [prompt[at] for at in gone] == ["("] * len(found)
+    assert not set(places) & set(weigh(prompt).places)
+
+
+def test_a_weighed_prompt_is_painted_and_its_words_can_be_asked_about(artist: Visit) -> None:
+    artist.enter()
+    artist.paint("a (cat:1.5), baroque", num_inference_steps="2", **SMALL)
+    artist.wait_until_finished()
+    page = artist.page
+    page.locator("#stage").get_by_role("button", name="Open timeline").click()
+    words = page.locator(".timeline-prompt .word")
+    expect(words).to_have_text(["a", "cat", "baroque"])
+    words.nth(1).click()
+    expect(page.get_by_text("Bright where the model looked for “cat” on the whole way.")).to_be_visible()
+    expect(page.locator(".heat-problem")).to_have_count(0)
+
+
+def test_a_weight_that_is_none_is_told_under_the_picture(artist: Visit) -> None:
+    artist.enter()
+    artist.paint("a cat, (baroque:12)", num_inference_steps="1", seed="7", **SMALL)
+    artist.wait_until_finished()
+    told = "The model reads (baroque:12) as written: a word weighs from 0 to 3, as in (cat:1.4)."
+    expect(artist.page.get_by_text(told)).to_be_visible()
