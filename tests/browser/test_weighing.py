@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from pipelines.weighing import weigh
@@ -50,17 +49,18 @@ def test_ctrl_and_an_arrow_weigh_the_word_at_the_caret(artist: Visit) -> None:
 PROMPTS = ("a (b:1.4) (c d: .5) (e:9)", "((x:2)) (y:) :z (w:3) (v:3.0001)", "(7:13) (q:0)")
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
-def test_the_page_reads_the_weights_that_the_model_reads(artist: Visit, prompt: str) -> None:
+def test_the_page_reads_the_weights_that_the_model_reads(artist: Visit) -> None:
     artist.enter()
-    found: list[tuple[int, int]] = artist.page.evaluate(
-        "async (prompt) => (await import('/atelier/js/weighing.js')).weightsIn(prompt)", prompt
+    found: list[list[tuple[int, int]]] = artist.page.evaluate(
+        "async (prompts) => prompts.map((await import('/atelier/js/weighing.js')).weightsIn)", PROMPTS
     )
-    places = [at for start, stop in found for at in range(start, stop)]
-    # The model reads what is left, but for a bracket before the words of each weight.
-    gone = [at for at in range(len(prompt)) if at not in weigh(prompt).places and at not in places]
-    assert [prompt[at] for at in gone] == ["("] * len(found)
-    assert not set(places) & set(weigh(prompt).places)
+    for prompt, weights in zip(PROMPTS, found, strict=True):
+        read = weigh(prompt).places
+        places = [at for start, stop in weights for at in range(start, stop)]
+        assert not set(places) & set(read)
+        # The model reads what is left, but for a bracket before the words of each weight.
+        gone = [at for at in range(len(prompt)) if at not in read and at not in places]
+        assert [prompt[at] for at in gone] == ["("] * len(weights)
 
 
 def test_a_weighed_prompt_is_painted_and_its_words_can_be_asked_about(artist: Visit) -> None:
