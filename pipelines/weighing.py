@@ -31,11 +31,8 @@ class Weighed:
         return (self.places[start], self.places[stop - 1] + 1) if start < stop else (0, 0)
 
     def weight(self, start: int, stop: int) -> float:
-        """Return what the word of some characters weighs; what stands for no character weighs 1.
-
-        Spaces before a word belong to its token and weigh nothing.
-        """
-        return next((self.weights[at] for at in range(start, stop) if not self.text[at].isspace()), 1.0)
+        """Return what the word of some characters weighs; what stands for no character weighs 1."""
+        return self.weights[start] if start < stop else 1.0
 
 
 def weigh(prompt: str) -> Weighed:

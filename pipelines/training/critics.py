@@ -30,6 +30,9 @@ _SEED = 100
 _WORD_SHARE = 0.6
 """Of the wishes that a U-Net is tuned by: what subjects look like wants the most tuning."""
 
+_RENDERED_SHARE = 0.4
+"""Of those of single words: of 3D renders the most is wanting."""
+
 
 def rank_with_critics(
     data: Path,
@@ -124,7 +127,7 @@ def reward_with_critics(
         critics,
         load_classifier(classifier, run.accelerator.device),
         list(words),
-        plan_wishes(facts, common, words, wishes, seed, _WORD_SHARE),
+        plan_wishes(facts, common, words, wishes, seed, _WORD_SHARE, _RENDERED_SHARE),
         minutes=minutes,
         max_steps=max_steps,
         batch_size=batch_size,

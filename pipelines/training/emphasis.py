@@ -148,12 +148,7 @@ def train_emphasis(
     text_encoder = CLIPTextModel.from_pretrained(str(model / "text_encoder"), dtype=torch.float32)
     assert isinstance(unet, UNet2DConditionModel)
     taught = NoisePrediction(text_encoder, unet, autocast=accelerator.device.type == "cuda").eval()
-    step = EmphasisStep(
-        place(taught, accelerator.device),
-        tokenizer,
-        lesson,
-        training,
-    )
+    step = EmphasisStep(place(taught, accelerator.device), tokenizer, lesson, training)
 
     def keep(_: int) -> None:
         shutil.copytree(model, output / "model", dirs_exist_ok=True)

@@ -89,11 +89,12 @@ def plan_wishes(
     count: int,
     seed: int,
     word_share: float = 0.5,
+    rendered_share: float = 0.25,
 ) -> list[Wish]:
     """Wish for a word in a style (`word_share`), for what the pack has (a fifth), or for a genre in a style.
 
-    `facts` are those of training pictures. Of `words` each is wished for as often as it weighs, two of five
-    as a 3D render: these are words that some render is told by, as far as there are any.
+    `facts` are those of training pictures. Of `words` each is wished for as often as it weighs, at least a
+    `rendered_share` as 3D renders: these are words that some render is told by, as far as there are any.
     """
     rng = random.Random(seed)
     by_style: dict[str, list[Facts]] = defaultdict(list)
@@ -110,7 +111,7 @@ def plan_wishes(
     wishes: list[Wish] = []
     for _ in range(count):
         style, kind = rng.choices(list(shares), list(shares.values()))[0], rng.random()
-        if kind < word_share and _RENDERED in shares and rng.random() < 0.4:
+        if kind < word_share and _RENDERED in shares and rng.random() < rendered_share:
             style = _RENDERED
         elif word_share <= kind < 0.8 and painted:
             # Each style alike: what few pictures have, such as ukiyo-e, is asked for as often.

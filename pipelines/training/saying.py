@@ -11,8 +11,9 @@ from pathlib import Path
 from transformers import CLIPTokenizer
 
 from pipelines.training.architecture import load_tokenizer
-from pipelines.training.captions import Facts, common_words, compose_caption
+from pipelines.training.captions import Facts, common_words
 from pipelines.training.pack import Row, is_validation, load_rows, read_shards
+from pipelines.training.ranking import plan_wishes
 from pipelines.training.rereading import known_words
 from pipelines.training.wording import GENRE_WORDS, STYLE_ADJECTIVES, STYLE_WORDS
 from pipelines.training.wordnet import WordNet
@@ -38,7 +39,6 @@ THING_EMPHASIS = 1.5
 _WELL_KNOWN = 200
 """What so many pictures show is painted plainly enough, and makes up whole scenes."""
 
-_RENDERED = "3d render"
 _CAPTIONS = 20000
 
 
@@ -90,13 +90,9 @@ def say_styles_twice(rows: Sequence[Row], tokenizer: CLIPTokenizer, count: int, 
 
 
 def say_things_again(
-    facts: Sequence[Facts],
-    known: Mapping[str, int],
-    tokenizer: CLIPTokenizer,
-    count: int,
-    rng: random.Random,
+    facts: Sequence[Facts], known: Mapping[str, int], tokenizer: CLIPTokenizer, count: int, seed: int
 ) -> Lesson:
-    """`count` captions of one thing each, in any style of painting or, every fifth, as a 3D render.
+    """Captions of one thing each in any style: of `count` wishes those that say it, not a word for it.
 
     `facts` are those of training pictures, `known` how many of them show a thing. What many show is left
     out, and so are words for genres.
@@ -109,17 +105,12 @@ def say_things_again(
     if not weights:
         raise ValueError("no thing is shown by enough pictures to be taught, and by few enough to want it")
     common = common_words(one.title for one in facts)
-    paintings = sorted({one.style for one in facts if one.source == "painting"})
     told: list[Said] = []
-    while len(told) < count:
-        thing = rng.choices(list(weights), list(weights.values()))[0]
-        rendered = not paintings or rng.random() < 0.2
-        style = _RENDERED if rendered else rng.choice(paintings)
-        wished = Facts("emoji-3d" if rendered else "painting", style, title=thing)
-        once = compose_caption(wished, common, rng)
-        if _find(thing, once):  # now and then it is said by a synonym
-            again = re.sub(rf"\b{thing}\b", f"{thing}, {thing}, {thing}", once, count=1)
-            told.append(Said(once, again, THING_EMPHASIS))
+    for wish in plan_wishes(facts, common, weights, count, seed, word_share=1.0):
+        thing = wish.facts.title
+        if _find(thing, wish.caption):
+            again = re.sub(rf"\b{thing}\b", f"{thing}, {thing}, {thing}", wish.caption, count=1)
+            told.append(Said(wish.caption, again, THING_EMPHASIS))
     return Lesson(told, _tokens(tokenizer, weights))
 
 
@@ -130,12 +121,12 @@ def read_lesson(
 
     Raises ValueError where the pack has nothing that is taught.
     """
-    tokenizer, rng = load_tokenizer(model / "tokenizer"), random.Random(0)
+    tokenizer = load_tokenizer(model / "tokenizer")
     if wordnet is None:
         rows = [row for of_shape in load_rows(prepared).values() for row in of_shape]
-        return say_styles_twice(rows, tokenizer, _CAPTIONS, rng)
+        return say_styles_twice(rows, tokenizer, _CAPTIONS, random.Random(0))
     facts = [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
-    return say_things_again(facts, known_words(facts, wordnet, tokenizer), tokenizer, _CAPTIONS, rng)
+    return say_things_again(facts, known_words(facts, wordnet, tokenizer), tokenizer, _CAPTIONS, seed=0)
 
 
 def _tokens(tokenizer: CLIPTokenizer, words: Sequence[str] | Mapping[str, float]) -> list[int]:

@@ -16,7 +16,7 @@ def test_a_mark_goes_and_its_words_weigh() -> None:
     assert read.typed(2, 9) == (3, 10)
     assert read.typed(11, 18) == (17, 24)
     assert read.typed(0, 0) == (0, 0)
-    assert (read.weight(1, 5), read.weight(10, 18), read.weight(0, 0)) == (1.4, 1.0, 1.0)
+    assert (read.weight(2, 5), read.weight(11, 18), read.weight(0, 0)) == (1.4, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
