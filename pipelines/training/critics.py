@@ -22,13 +22,14 @@ from pipelines.training.ranking import Critics, Ranking, TooAlike, plan_wishes, 
 from pipelines.training.rereading import known_words
 from pipelines.training.seeing import Seer, load_classifier, load_seer
 from pipelines.training.stages import Run
+from pipelines.training.verdicts import AIMS
 from pipelines.training.wordnet import WordNet
 
 _SEED = 100
 """The evaluation's judges start from seeds 0 and 1: these have nothing in common with them but the pack."""
 
-_WORD_SHARE = 0.6
-"""Of the wishes that a U-Net is tuned by: what subjects look like wants the most tuning."""
+_WORD_SHARES = {"both": 0.6, "styles": 0.25, "subjects": 0.8}
+"""Of the wishes that a U-Net is tuned by, by its aim: what subjects look like wants the most tuning."""
 
 _RENDERED_SHARE = 0.4
 """Of those of single words: of 3D renders the most is wanting."""
@@ -91,6 +92,7 @@ def reward_with_critics(
     minutes: float | None,
     max_steps: int | None,
     batch_size: int | None,
+    aim: str,
     wishes: int,
     seed: int,
     weight: float | None,
@@ -103,8 +105,8 @@ def reward_with_critics(
 ) -> None:
     """Train the critics, unless an earlier call has, and tune the model's U-Net; leaves `output/model`.
 
-    Single words are wished for where `wordnet` knows them for things, as the square root of how often
-    pictures show them: the commonest more often, but not alone.
+    `aim` is one of `AIMS`. Single words are wished for where `wordnet` knows them for things, as the square
+    root of how often pictures show them: the commonest more often, but not alone.
     Raises FileNotFoundError where `data` holds no shard.
     """
     run = Run.start(data, output, size=size, resume=resume, workers=workers, limit=limit)
@@ -127,7 +129,8 @@ def reward_with_critics(
         critics,
         load_classifier(classifier, run.accelerator.device),
         list(words),
-        plan_wishes(facts, common, words, wishes, seed, _WORD_SHARE, _RENDERED_SHARE),
+        plan_wishes(facts, common, words, wishes, seed, _WORD_SHARES[aim], _RENDERED_SHARE),
+        weights=AIMS[aim],
         minutes=minutes,
         max_steps=max_steps,
         batch_size=batch_size,

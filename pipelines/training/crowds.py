@@ -4,11 +4,16 @@ Critics each wish for plainer pictures, and a model that gives them what they wa
 The Fréchet distance (Heusel et al., 2017) between crowds tells, in the answers of a classifier that was not
 trained on the pack; here it is a loss, each picture being drawn to where the optimal transport of its crowd
 to the pack's would take it.
+
+What pleases critics is also what is typical, and that is where the training pictures are. So a crowd is held
+to their distance as well: no nearer than pictures never trained on.
 """
 
 from __future__ import annotations
 
 import torch
+
+from pipelines.training.evaluation.metrics import nearest_distances
 
 _LEAST_VARIANCE = 1e-4
 
@@ -52,3 +57,21 @@ class Crowd:
         self._count = self._decay * self._count + len(seen)
         self._first = self._decay * self._first + seen.sum(0)
         self._second = self._decay * self._second + seen.T @ seen
+
+
+class Neighbourhood:
+    """Training pictures' features, and how near to one of them pictures never trained on lie."""
+
+    def __init__(self, training: torch.Tensor, held_out: torch.Tensor) -> None:
+        """Measure features (N, D) and (M, D)."""
+        self._training = training
+        self._usual = nearest_distances(held_out, training)
+
+    def nearness(self, features: torch.Tensor) -> torch.Tensor:
+        """How much nearer made pictures' features (B, D) lie than held-out ones, in their medians: a scalar.
+
+        The nearest are compared with the nearest, level by level; nothing is gained by being farther.
+        """
+        distances = nearest_distances(features, self._training).sort().values
+        levels = (torch.arange(len(distances), device=features.device) + 0.5) / len(distances)
+        return (self._usual.quantile(levels) - distances).clamp_min(0).mean() / self._usual.median()

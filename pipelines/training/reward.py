@@ -4,7 +4,8 @@ Deep reward tuning (Wu et al., 2024): a picture is painted step by step without 
 steps are computed again, their inputs held fixed. The picture depends on the output of each in a known,
 linear way, so that what the critics say of it reaches the first steps, which compose, as well as the last.
 The guided half alone is tuned: what the U-Net paints without words stays the pack's. Critics of single
-pictures alone would have it paint them all alike, so now and then a crowd is held against the pack's.
+pictures alone would have it paint them all alike, so now and then a crowd is held against the pack's, and to
+the distance from its pictures that those have which were never trained on.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from pipelines.training.architecture import build_scheduler, load_tokenizer
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
-from pipelines.training.crowds import Crowd
+from pipelines.training.crowds import Crowd, Neighbourhood
 from pipelines.training.diffusion import DiffusionLoss, DiffusionTraining, NoisePrediction
 from pipelines.training.distributed import Stateful, average_gradients
 from pipelines.training.evaluation.judge import Judge
-from pipelines.training.evaluation.network import learnt_from, look, look_at_pixels
+from pipelines.training.evaluation.network import held_out, learnt_from, look, look_at_pixels
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, export_model, paint_sheet
 from pipelines.training.latent_bank import (
     LatentBank,
@@ -55,6 +56,7 @@ class RewardTraining:
     beside the pack's, its gradient never longer than `most` times the pack's, and `decoded_at_once` how many
     pictures are decoded and judged together. Every `crowd_every`th batch the pack's own captions are painted
     instead, less guided, and their crowd counts `crowd`; `crowd_pictures` of the pack's make up the other.
+    `nearness` is what being nearer to them than held-out pictures are counts.
     Crowds are told apart in `crowd_width` components of an ImageNet classifier's answers and `judged_width`
     of the judge's features.
     """
@@ -78,6 +80,7 @@ class RewardTraining:
     judged_width: int = 32
     crowd_decay: float = 0.95
     crowd_pictures: int = 8192
+    nearness: float = 12.0
     # Words say most in the noisiest steps: at 980 of 1,000 an emoji's error is a fifth less for its name.
     pack: DiffusionTraining = field(default_factory=lambda: DiffusionTraining(snr_floor=1.0))
     log_every: int = 10
@@ -172,20 +175,24 @@ def commission_crowd(
 ) -> Commission:
     """The pack's own captions, every picture as often, judged as a crowd; needs the bank's pixels."""
     pictures = learnt_from(bank)
-    some = random.Random(0).sample(pictures, min(training.crowd_pictures, len(pictures)))
+    some = random.Random(0).sample(range(len(pictures)), min(training.crowd_pictures, len(pictures)))
+    answers = ask(classifier, [pictures[number] for number in some], bank.device)
+    seen = Crowd(answers, training.crowd_width, training.crowd_decay)
     features = judge.features.out_features
-    seen = Crowd(ask(classifier, some, bank.device), training.crowd_width, training.crowd_decay)
-    looked = look(judge, some, bank.device)[:, :features]
-    judged = Crowd(looked, training.judged_width, training.crowd_decay)
+    known, unknown = (look(judge, ones, bank.device)[:, :features] for ones in (pictures, held_out(bank)[1]))
+    judged = Crowd(known[some], training.judged_width, training.crowd_decay)
+    neighbourhood = Neighbourhood(known, unknown)
     numbers = {
         shape: torch.tensor([n for n, row in enumerate(rows) if not row.validation], device=bank.device)
         for shape, rows in bank.rows.items()
     }
 
     def tell(pixels: torch.Tensor, _: torch.Tensor) -> dict[str, torch.Tensor]:
+        looked = look_at_pixels(judge, pixels)[:, :features]
         return {
             "crowd": training.crowd * seen.distance(classify(classifier, pixels)),
-            "judged_crowd": training.crowd * judged.distance(look_at_pixels(judge, pixels)[:, :features]),
+            "judged_crowd": training.crowd * judged.distance(looked),
+            "nearness": training.nearness * neighbourhood.nearness(looked),
         }
 
     ids = {shape: encoded.input_ids[shape][rows] for shape, rows in numbers.items()}

@@ -125,6 +125,9 @@ def reward(
     minutes: Minutes = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
+    aim: Annotated[
+        Literal["both", "styles", "subjects"], typer.Option(help="What the critics insist on.")
+    ] = "both",
     wishes: Annotated[int, typer.Option(min=1, help="How many different pictures are wished for.")] = 20000,
     seed: Annotated[int, typer.Option(help="Another one wishes for others, and trains other critics.")] = 0,
     weight: Annotated[
@@ -158,6 +161,7 @@ def reward(
         minutes=minutes,
         max_steps=max_steps,
         batch_size=batch_size,
+        aim=aim,
         wishes=wishes,
         seed=seed,
         weight=weight,

@@ -37,6 +37,7 @@ from pipelines.training.reward import Classifier, RewardTraining, train_reward
 from pipelines.training.saying import Lesson
 from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
 from pipelines.training.text_encoder import TextTraining, train_text_encoder
+from pipelines.training.verdicts import Weights
 from pipelines.training.wordnet import WordNet
 
 Training = TypeVar(
@@ -261,6 +262,7 @@ class Run:
         words: Sequence[str],
         wishes: Sequence[Wish],
         *,
+        weights: Weights,
         minutes: float | None = None,
         max_steps: int | None = None,
         batch_size: int | None = None,
@@ -278,7 +280,10 @@ class Run:
             words,
             wishes,
             training=_with(
-                self.reward_training, batch_size=batch_size, reward=weight, learning_rate=learning_rate
+                replace(self.reward_training, weights=weights),
+                batch_size=batch_size,
+                reward=weight,
+                learning_rate=learning_rate,
             ),
             budget=Budget(minutes, max_steps),
             resume=self.resume,

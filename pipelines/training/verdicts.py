@@ -44,6 +44,14 @@ class Weights:
     likeness: float = 9.0
 
 
+AIMS = {
+    "both": Weights(),
+    "styles": Weights(genre=6.0, subject=0.3),
+    "subjects": Weights(style=3.0, genre=2.0, palette=2.0),
+}
+"""What a U-Net can be tuned for. What is tuned for one aim each can be mixed later (Ramé et al., 2023)."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """What N wishes ask for, as the critics read it.

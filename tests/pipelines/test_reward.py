@@ -19,7 +19,7 @@ from pipelines.training.architecture import build_scheduler, load_tokenizer
 from pipelines.training.captions import Facts
 from pipelines.training.cli import train_app
 from pipelines.training.critics import gather_critics
-from pipelines.training.crowds import Crowd
+from pipelines.training.crowds import Crowd, Neighbourhood
 from pipelines.training.diffusion import NoisePrediction
 from pipelines.training.evaluation.dual_encoder import SubjectRanks
 from pipelines.training.evaluation.judge import TOY_NETWORK, Judge, doubts, labels_of, load_judge
@@ -125,6 +125,20 @@ def test_a_crowd_remembers_the_pictures_before() -> None:
     assert together[-1] < 0.1
 
 
+def test_a_crowd_is_too_near_where_it_is_nearer_than_held_out_pictures_level_by_level() -> None:
+    training = torch.zeros(3, 1)
+    neighbourhood = Neighbourhood(training, torch.tensor([[1.0], [-2.0], [3.0], [4.0], [5.0]]))
+    as_usual = torch.tensor([[-5.0], [4.0], [3.0], [2.2], [1.4]])
+    assert neighbourhood.nearness(as_usual).item() == pytest.approx(0, abs=1e-6)
+    made = torch.tensor([[9.0], [0.5], [3.5]], requires_grad=True)
+    told = neighbourhood.nearness(made)
+    nearest = 1 + 4 * 0.5 / 3  # a sixth of the held-out ones lie nearer
+    assert told.item() == pytest.approx((nearest - 0.5) / 3 / 3)
+    told.backward()
+    assert made.grad is not None
+    assert made.grad.flatten().tolist() == pytest.approx([0, -1 / 9, 0])
+
+
 def test_pixels_that_follow_the_critics_please_them(critics: Critics) -> None:
     wishes = [WISH, Wish(Facts("emoji-3d", "3d render", genre="icon"), "cat face, 3d render", SHAPE)]
     asked = ask_critics(critics, SUBJECTS, wishes)
@@ -217,10 +231,12 @@ def test_a_toy_model_is_tuned_and_all_but_its_u_net_stays(run: Path, tmp_path: P
     assert "--minutes" in refused.output
     shutil.copytree(run / "made" / "pack", tmp_path / "pack")
     tuned = ["reward", *common, "--max-steps", "3", "--weight", "1", "--learning-rate", "0.01"]
+    tuned += ["--aim", "subjects"]
     result = CliRunner().invoke(train_app, tuned, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert len([line for line in lines if line.get("gradient", 0) > 0]) == 3
+    assert [line["nearness"] >= 0 for line in lines if "crowd" in line] == [True]
     assert list((tmp_path / "sheets").glob("reward-*.png"))
     for part, same in (("vae", True), ("text_encoder", True), ("unet", False)):
         before, after = (_weights(folder / part) for folder in (run / "made" / "model", tmp_path / "model"))
