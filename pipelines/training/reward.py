@@ -11,8 +11,7 @@ the distance from its pictures that those have which were never trained on.
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,30 +19,33 @@ import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
 from pipelines.training.architecture import build_scheduler, load_tokenizer
 from pipelines.training.averaging import AveragedModel
 from pipelines.training.clock import Budget, Journal, learning_rate_scale
-from pipelines.training.crowds import Crowd, Neighbourhood
+from pipelines.training.commissions import (
+    Classifier,
+    Commission,
+    CrowdTaste,
+    Judged,
+    commission_crowd,
+    commission_wishes,
+)
 from pipelines.training.diffusion import DiffusionLoss, DiffusionTraining, NoisePrediction
 from pipelines.training.distributed import Stateful, average_gradients
-from pipelines.training.evaluation.judge import Judge
-from pipelines.training.evaluation.network import held_out, learnt_from, look, look_at_pixels
 from pipelines.training.export import SHEET_PROMPTS, assemble_pipeline, export_model, paint_sheet
+from pipelines.training.grain import Grain
 from pipelines.training.latent_bank import (
-    LatentBank,
     decode_latents,
     load_frozen_autoencoder,
     load_latent_bank,
-    tokenize,
 )
 from pipelines.training.loop import Loop, place, set_learning_rate
 from pipelines.training.pack import Format
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Wish
-from pipelines.training.seeing import ask, classify
-from pipelines.training.verdicts import Weights, ask_critics, displeasure, freeze
+from pipelines.training.verdicts import Weights, freeze
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,8 @@ class RewardTraining:
     first of these, a share of `composing`, compose; `traced` of them are computed again for their gradient.
     The others only finish what is there, and are left to the pack. `reward` is what the critics' loss counts
     beside the pack's, its gradient never longer than `most` times the pack's, and `decoded_at_once` how many
-    pictures are decoded and judged together. Every `crowd_every`th batch the pack's own captions are painted
-    instead, less guided, and their crowd counts `crowd`; `crowd_pictures` of the pack's make up the other.
-    `nearness` is what being nearer to them than held-out pictures are counts.
-    Crowds are told apart in `crowd_width` components of an ImageNet classifier's answers and `judged_width`
-    of the judge's features.
+    pictures are decoded and judged together. `grain` is what finer detail than life counts. Every
+    `crowd_every`th batch the pack's own captions are painted instead.
     """
 
     batch_size: int = 128
@@ -73,14 +72,9 @@ class RewardTraining:
     warmup_steps: int = 20
     decoded_at_once: int = 128
     weights: Weights = field(default_factory=Weights)
-    crowd: float = 0.25
+    grain: float = 4.0
+    crowd: CrowdTaste = field(default_factory=CrowdTaste)
     crowd_every: int = 3
-    crowd_guidance: tuple[float, float] = (1.5, 3.5)
-    crowd_width: int = 64
-    judged_width: int = 32
-    crowd_decay: float = 0.95
-    crowd_pictures: int = 8192
-    nearness: float = 12.0
     # Words say most in the noisiest steps: at 980 of 1,000 an emoji's error is a fifth less for its name.
     pack: DiffusionTraining = field(default_factory=lambda: DiffusionTraining(snr_floor=1.0))
     log_every: int = 10
@@ -111,92 +105,6 @@ class Trajectory:
     def step(self, noisy: torch.Tensor, v: torch.Tensor, number: int) -> torch.Tensor:
         """Latents after one step, both (B, C, h, w)."""
         return self._kept[number] * noisy - self._taken[number] * v
-
-
-Judged = Callable[[torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
-"""Pixels (B, 3, H, W) and the numbers (B,) of what was asked for, to the parts of a loss, scalars."""
-
-Classifier = Callable[[torch.Tensor], torch.Tensor]
-"""What `load_classifier` gives: pixels of the size that `classify` brings them to, to answers (B, K)."""
-
-
-@dataclass(frozen=True)
-class Commission:
-    """Pictures that can be asked for, the guidance they are painted with, from and to, and their judge.
-
-    `ids[format]` (N, captions, T) are their captions, `numbers[format]` (N,) what the judge knows them by.
-    """
-
-    ids: dict[Format, torch.Tensor]
-    numbers: dict[Format, torch.Tensor]
-    guidance: tuple[float, float]
-    judge: Judged
-
-    def draw(
-        self, step: int, count: int, generator: torch.Generator
-    ) -> tuple[Format, torch.Tensor, torch.Tensor]:
-        """A format, which is the same in every process, and `count` captions (B, T) with their numbers."""
-        shapes, counts = list(self.numbers), [len(numbers) for numbers in self.numbers.values()]
-        shape = random.Random(step).choices(shapes, counts)[0]
-        ids, numbers = self.ids[shape], self.numbers[shape]
-
-        def integers(end: int) -> torch.Tensor:
-            return torch.randint(end, (count,), device=ids.device, generator=generator)
-
-        rows = integers(len(ids))
-        return shape, ids[rows, integers(ids.shape[1])].long(), numbers[rows]
-
-
-def commission_wishes(
-    critics: Critics,
-    words: Sequence[str],
-    wishes: Sequence[Wish],
-    tokenizer: CLIPTokenizer,
-    training: RewardTraining,
-    generator: torch.Generator,
-) -> Commission:
-    """Wishes, each judged by itself; `words` are the subjects told apart, `tokenizer` is the model's own."""
-    asked, device = ask_critics(critics, words, wishes), critics.device
-    ids = tokenize(tokenizer, [wish.caption for wish in wishes]).to(device)
-    numbers = {
-        shape: torch.tensor([row for row, wish in enumerate(wishes) if wish.shape == shape], device=device)
-        for shape in {wish.shape: None for wish in wishes}
-    }
-
-    def judge(pixels: torch.Tensor, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
-        return displeasure(critics, pixels, asked.take(numbers), training.weights, generator)
-
-    by_shape = {shape: ids[rows, None] for shape, rows in numbers.items()}
-    return Commission(by_shape, numbers, training.guidance, judge)
-
-
-def commission_crowd(
-    judge: Judge, classifier: Classifier, bank: PictureBank, encoded: LatentBank, training: RewardTraining
-) -> Commission:
-    """The pack's own captions, every picture as often, judged as a crowd; needs the bank's pixels."""
-    pictures = learnt_from(bank)
-    some = random.Random(0).sample(range(len(pictures)), min(training.crowd_pictures, len(pictures)))
-    answers = ask(classifier, [pictures[number] for number in some], bank.device)
-    seen = Crowd(answers, training.crowd_width, training.crowd_decay)
-    features = judge.features.out_features
-    known, unknown = (look(judge, ones, bank.device)[:, :features] for ones in (pictures, held_out(bank)[1]))
-    judged = Crowd(known[some], training.judged_width, training.crowd_decay)
-    neighbourhood = Neighbourhood(known, unknown)
-    numbers = {
-        shape: torch.tensor([n for n, row in enumerate(rows) if not row.validation], device=bank.device)
-        for shape, rows in bank.rows.items()
-    }
-
-    def tell(pixels: torch.Tensor, _: torch.Tensor) -> dict[str, torch.Tensor]:
-        looked = look_at_pixels(judge, pixels)[:, :features]
-        return {
-            "crowd": training.crowd * seen.distance(classify(classifier, pixels)),
-            "judged_crowd": training.crowd * judged.distance(looked),
-            "nearness": training.nearness * neighbourhood.nearness(looked),
-        }
-
-    ids = {shape: encoded.input_ids[shape][rows] for shape, rows in numbers.items()}
-    return Commission(ids, numbers, training.crowd_guidance, tell)
 
 
 class RewardLoss:
@@ -353,8 +261,18 @@ def train_reward(
     vae, tokenizer = load_frozen_autoencoder(model, device), load_tokenizer(model / "tokenizer")
     encoded = load_latent_bank(accelerator, bank, vae, tokenizer)
     freeze(critics)
-    wished = commission_wishes(critics, words, wishes, tokenizer, training, bank.generator)
-    crowd = commission_crowd(critics.judge, classifier, bank, encoded, training)
+    wished = commission_wishes(
+        critics,
+        Grain(bank, critics.judge.styles),
+        words,
+        wishes,
+        tokenizer,
+        guidance=training.guidance,
+        weights=training.weights,
+        grain_weight=training.grain,
+        generator=bank.generator,
+    )
+    crowd = commission_crowd(critics.judge, classifier, bank, encoded, training.crowd)
     bank.pixels.clear()
     unet = UNet2DConditionModel.from_pretrained(str(model / "unet"), dtype=torch.float32)
     text_encoder = CLIPTextModel.from_pretrained(str(model / "text_encoder"), dtype=torch.float32)

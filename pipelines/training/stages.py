@@ -23,6 +23,7 @@ from pipelines.training.architecture import (
 )
 from pipelines.training.autoencoder import AutoencoderTraining, keep_latents, train_autoencoder
 from pipelines.training.clock import Budget
+from pipelines.training.commissions import Classifier, CrowdTaste
 from pipelines.training.compiling import CompileFor
 from pipelines.training.diffusion import DiffusionTraining, NoisePrediction, train_diffusion
 from pipelines.training.distillation import DistillationTraining, distill
@@ -33,7 +34,7 @@ from pipelines.training.latent_bank import load_frozen_autoencoder
 from pipelines.training.pack import load_rows, prepare_pack
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Wish
-from pipelines.training.reward import Classifier, RewardTraining, train_reward
+from pipelines.training.reward import RewardTraining, train_reward
 from pipelines.training.saying import Lesson
 from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
 from pipelines.training.text_encoder import TextTraining, train_text_encoder
@@ -80,9 +81,8 @@ _TOY_REWARD = RewardTraining(
     traced=1,
     warmup_steps=2,
     decoded_at_once=1,
+    crowd=CrowdTaste(width=2, judged_width=2),
     crowd_every=2,
-    crowd_width=2,
-    judged_width=2,
     pack=_TOY_DIFFUSION,
     log_every=1,
     sheet_steps=2,

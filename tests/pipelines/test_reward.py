@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from pipelines.training.architecture import build_scheduler, load_tokenizer
 from pipelines.training.captions import Facts
 from pipelines.training.cli import train_app
+from pipelines.training.commissions import Commission, commission_wishes
 from pipelines.training.critics import gather_critics
 from pipelines.training.crowds import Crowd, Neighbourhood
 from pipelines.training.diffusion import NoisePrediction
@@ -26,11 +27,12 @@ from pipelines.training.evaluation.judge import TOY_NETWORK, Judge, doubts, labe
 from pipelines.training.evaluation.metrics import frechet_distance
 from pipelines.training.evaluation.network import glance
 from pipelines.training.evaluation.palette import WORDS, log_palette_shares, palette_words
+from pipelines.training.grain import Grain, detail
 from pipelines.training.latent_bank import load_frozen_autoencoder, tokenize
 from pipelines.training.pack import FORMATS
-from pipelines.training.pictures import PictureBank, to_images
+from pipelines.training.pictures import PictureBank, to_images, to_pixels
 from pipelines.training.ranking import Critics, Wish
-from pipelines.training.reward import RewardLoss, RewardTraining, Trajectory, commission_wishes
+from pipelines.training.reward import RewardLoss, RewardTraining, Trajectory
 from pipelines.training.verdicts import Weights, ask_critics, displeasure, freeze
 from tests.toy_pack import write_classifier, write_pack, write_wordnet
 
@@ -57,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def critics(run: Path) -> Critics:
     found = gather_critics(
-        PictureBank(run / "made" / "pack", torch.device("cpu"), seed=0),
+        _bank(run),
         run / "made",
         run / "colours.pt2",
         toy=True,
@@ -139,6 +141,33 @@ def test_a_crowd_is_too_near_where_it_is_nearer_than_held_out_pictures_level_by_
     assert made.grad.flatten().tolist() == pytest.approx([0, -1 / 9, 0])
 
 
+def test_detail_is_told_by_its_fineness() -> None:
+    flat = torch.zeros(1, 3, 64, 64)
+    mesh, broad = flat.clone(), flat.clone()
+    mesh[..., ::2] = 0.2
+    broad[..., torch.arange(64) % 12 < 6] = 0.2
+    smooth, fine, coarse = (detail(pixels)[0] for pixels in (flat, mesh, broad))
+    assert (fine > smooth).all()
+    assert fine[0] > coarse[0], "the mesh is finer"
+    assert fine[2] < coarse[2], "and nothing else"
+
+
+def test_a_mesh_over_pictures_is_more_grain_than_real_ones_have(run: Path, critics: Critics) -> None:
+    bank, styles = _bank(run), critics.judge.styles
+    grain = Grain(bank, styles)
+    rows = [n for n, row in enumerate(bank.rows[SHAPE]) if not row.validation]
+    pixels = to_pixels(bank.pixels[SHAPE][rows])
+    labels = labels_of(styles, [bank.rows[SHAPE][n].style for n in rows])
+    real = grain.excess(pixels, labels).item()
+    assert grain.excess(torch.zeros_like(pixels), labels).item() == 0, "smoother than life counts nothing"
+    meshed = pixels.clone().requires_grad_()
+    excess = grain.excess(meshed + 0.2 * torch.eye(2).repeat(SHAPE.height // 2, SHAPE.width // 2), labels)
+    assert excess.item() > real + 1
+    excess.backward()
+    assert meshed.grad is not None
+    assert meshed.grad.abs().max() > 0
+
+
 def test_pixels_that_follow_the_critics_please_them(critics: Critics) -> None:
     wishes = [WISH, Wish(Facts("emoji-3d", "3d render", genre="icon"), "cat face, 3d render", SHAPE)]
     asked = ask_critics(critics, SUBJECTS, wishes)
@@ -187,7 +216,7 @@ def test_gradients_are_those_of_what_the_critics_say(run: Path, critics: Critics
     )
     loss, tokenizer = _toy_loss(run / "made" / "model", once)
     unet = loss.model.unet
-    wishes = commission_wishes(critics, SUBJECTS, [WISH], tokenizer, once, loss.generator)
+    wishes = _wishes(run, critics, tokenizer, once, loss.generator)
 
     def told() -> float:
         loss.generator.manual_seed(3)
@@ -210,7 +239,7 @@ def test_only_the_composing_steps_are_tuned(run: Path, critics: Critics) -> None
             batch_size=1, path_steps=3, traced=1, composing=composing, guidance=(2.0, 2.0), reward=1.0
         )
         loss, tokenizer = _toy_loss(run / "made" / "model", training)
-        wishes = commission_wishes(critics, SUBJECTS, [WISH], tokenizer, training, loss.generator)
+        wishes = _wishes(run, critics, tokenizer, training, loss.generator)
         torch.manual_seed(seed)  # decides which steps are traced, the loss's own generator all else
         loss.generator.manual_seed(3)
         loss.backward(wishes, 0)
@@ -237,6 +266,7 @@ def test_a_toy_model_is_tuned_and_all_but_its_u_net_stays(run: Path, tmp_path: P
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert len([line for line in lines if line.get("gradient", 0) > 0]) == 3
     assert [line["nearness"] >= 0 for line in lines if "crowd" in line] == [True]
+    assert ["grain" in line for line in lines if "style" in line] == [True, True]
     assert list((tmp_path / "sheets").glob("reward-*.png"))
     for part, same in (("vae", True), ("text_encoder", True), ("unet", False)):
         before, after = (_weights(folder / part) for folder in (run / "made" / "model", tmp_path / "model"))
@@ -270,6 +300,31 @@ def test_a_judge_s_doubts_are_of_what_was_asked_for_alone() -> None:
     assert doubt("romanticism", "")[0] > 2
     assert doubt("", "") == [0.0, 0.0]
     assert doubt("", "portrait")[1] > 0.3
+
+
+def _wishes(
+    run: Path,
+    critics: Critics,
+    tokenizer: CLIPTokenizer,
+    training: RewardTraining,
+    generator: torch.Generator,
+) -> Commission:
+    """One wish, of a grain that real pictures have."""
+    return commission_wishes(
+        critics,
+        Grain(_bank(run), critics.judge.styles),
+        SUBJECTS,
+        [WISH],
+        tokenizer,
+        guidance=training.guidance,
+        weights=training.weights,
+        grain_weight=training.grain,
+        generator=generator,
+    )
+
+
+def _bank(run: Path) -> PictureBank:
+    return PictureBank(run / "made" / "pack", torch.device("cpu"), seed=0)
 
 
 def _toy_loss(folder: Path, training: RewardTraining) -> tuple[RewardLoss, CLIPTokenizer]:
