@@ -84,7 +84,6 @@ def commission_wishes(
     *,
     guidance: tuple[float, float],
     weights: Weights,
-    grain_weight: float,
     generator: torch.Generator,
 ) -> Commission:
     """Wishes, each judged by itself; `words` are the subjects told apart, `tokenizer` is the model's own.
@@ -101,7 +100,7 @@ def commission_wishes(
     def judge(pixels: torch.Tensor, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
         one = asked.take(numbers)
         told = displeasure(critics, pixels, one, weights, generator)
-        return {**told, "grain": grain_weight * grain.excess(pixels, one.styles)}
+        return {**told, "grain": weights.grain * grain.excess(pixels, one.styles)}
 
     by_shape = {shape: ids[rows, None] for shape, rows in numbers.items()}
     return Commission(by_shape, numbers, guidance, judge)

@@ -28,11 +28,8 @@ from pipelines.training.wordnet import WordNet
 _SEED = 100
 """The evaluation's judges start from seeds 0 and 1: these have nothing in common with them but the pack."""
 
-_WORD_SHARES = {"both": 0.6, "styles": 0.25, "subjects": 0.8}
-"""Of the wishes that a U-Net is tuned by, by its aim: what subjects look like wants the most tuning."""
-
 _RENDERED_SHARE = 0.4
-"""Of those of single words: of 3D renders the most is wanting."""
+"""Of the single words that a U-Net is tuned by: of 3D renders the most is wanting."""
 
 
 def rank_with_critics(
@@ -129,8 +126,8 @@ def reward_with_critics(
         critics,
         load_classifier(classifier, run.accelerator.device),
         list(words),
-        plan_wishes(facts, common, words, wishes, seed, _WORD_SHARES[aim], _RENDERED_SHARE),
-        weights=AIMS[aim],
+        plan_wishes(facts, common, words, wishes, seed, AIMS[aim].word_share, _RENDERED_SHARE),
+        weights=AIMS[aim].weights,
         minutes=minutes,
         max_steps=max_steps,
         batch_size=batch_size,

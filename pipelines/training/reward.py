@@ -56,8 +56,8 @@ class RewardTraining:
     first of these, a share of `composing`, compose; `traced` of them are computed again for their gradient.
     The others only finish what is there, and are left to the pack. `reward` is what the critics' loss counts
     beside the pack's, its gradient never longer than `most` times the pack's, and `decoded_at_once` how many
-    pictures are decoded and judged together. `grain` is what finer detail than life counts. Every
-    `crowd_every`th batch the pack's own captions are painted instead.
+    pictures are decoded and judged together. Every `crowd_every`th batch the pack's own captions are painted
+    instead.
     """
 
     batch_size: int = 128
@@ -72,7 +72,6 @@ class RewardTraining:
     warmup_steps: int = 20
     decoded_at_once: int = 128
     weights: Weights = field(default_factory=Weights)
-    grain: float = 4.0
     crowd: CrowdTaste = field(default_factory=CrowdTaste)
     crowd_every: int = 3
     # Words say most in the noisiest steps: at 980 of 1,000 an emoji's error is a fifth less for its name.
@@ -269,7 +268,6 @@ def train_reward(
         tokenizer,
         guidance=training.guidance,
         weights=training.weights,
-        grain_weight=training.grain,
         generator=bank.generator,
     )
     crowd = commission_crowd(critics.judge, classifier, bank, encoded, training.crowd)

@@ -32,7 +32,7 @@ class Weights:
     A subject is told from so many random `rivals`: among all words it would have to be told from its like
     too, a cliff from rocks and a shore. `likeness` is what likeness counts for there, somewhat less than the
     dual encoder learnt: of 50 subjects held-out pictures have a cross entropy of 2.8 nats with it, 3.0 with
-    the learnt 13.6 (and 3.9 by chance).
+    the learnt 13.6 (and 3.9 by chance). `grain` is what finer detail than life counts.
     """
 
     style: float = 6.0
@@ -42,12 +42,21 @@ class Weights:
     sure_enough: float = -0.3
     rivals: int = 64
     likeness: float = 9.0
+    grain: float = 4.0
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What critics insist on, and the share of wishes that are for a single word."""
+
+    weights: Weights
+    word_share: float
 
 
 AIMS = {
-    "both": Weights(),
-    "styles": Weights(genre=6.0, subject=0.3),
-    "subjects": Weights(style=3.0, genre=2.0, palette=2.0),
+    "both": Aim(Weights(), 0.6),
+    "styles": Aim(Weights(genre=6.0, subject=0.3), 0.25),
+    "subjects": Aim(Weights(style=3.0, genre=2.0, palette=2.0), 0.8),
 }
 """What a U-Net can be tuned for. What is tuned for one aim each can be mixed later (Ramé et al., 2023)."""
 

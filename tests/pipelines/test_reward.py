@@ -318,7 +318,6 @@ def _wishes(
         tokenizer,
         guidance=training.guidance,
         weights=training.weights,
-        grain_weight=training.grain,
         generator=generator,
     )
 
