@@ -33,7 +33,7 @@ from pipelines.training.pack import FORMATS
 from pipelines.training.pictures import PictureBank, to_images, to_pixels
 from pipelines.training.ranking import Critics, Wish
 from pipelines.training.reward import RewardLoss, RewardTraining, Trajectory
-from pipelines.training.verdicts import Weights, ask_critics, displeasure, freeze
+from pipelines.training.verdicts import AIMS, Weights, ask_critics, displeasure, freeze
 from tests.toy_pack import write_classifier, write_pack, write_wordnet
 
 SHAPE = FORMATS[-1]
@@ -252,18 +252,10 @@ def test_only_the_composing_steps_are_tuned(run: Path, critics: Critics) -> None
 
 
 def test_a_toy_model_is_tuned_and_all_but_its_u_net_stays(run: Path, tmp_path: Path) -> None:
-    common = ["--data", f"{run / 'data'}", "--output", f"{tmp_path}", "--model", f"{run / 'made' / 'model'}"]
-    common += ["--classifier", f"{run / 'colours.pt2'}", "--size", "toy"]
-    common += ["--workers", "1", "--wishes", "9", "--judge-steps", "1", "--wordnet", f"{run / 'dict'}"]
-    refused = CliRunner().invoke(train_app, ["reward", *common])
+    refused = CliRunner().invoke(train_app, _reward(run, tmp_path))
     assert refused.exit_code == 2
     assert "--minutes" in refused.output
-    shutil.copytree(run / "made" / "pack", tmp_path / "pack")
-    tuned = ["reward", *common, "--max-steps", "3", "--weight", "1", "--learning-rate", "0.01"]
-    tuned += ["--aim", "subjects"]
-    result = CliRunner().invoke(train_app, tuned, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    lines = _tune(run, tmp_path, "--max-steps", "3", "--weight", "1", "--learning-rate", "0.01")
     assert len([line for line in lines if line.get("gradient", 0) > 0]) == 3
     assert [line["nearness"] >= 0 for line in lines if "crowd" in line] == [True]
     assert ["grain" in line for line in lines if "style" in line] == [True, True]
@@ -271,6 +263,17 @@ def test_a_toy_model_is_tuned_and_all_but_its_u_net_stays(run: Path, tmp_path: P
     for part, same in (("vae", True), ("text_encoder", True), ("unet", False)):
         before, after = (_weights(folder / part) for folder in (run / "made" / "model", tmp_path / "model"))
         assert all(torch.equal(before[name], after[name]) for name in before) == same, part
+
+
+def test_an_aim_says_what_the_critics_insist_on(run: Path, tmp_path: Path) -> None:
+    told = {
+        aim: _tune(run, tmp_path / aim, "--max-steps", "1", "--batch-size", "12", "--aim", aim)[0]
+        for aim in ("styles", "subjects")
+    }
+    # Critics that learnt for one step doubt the style of every wish much alike: what counts is its weight.
+    meant = AIMS["styles"].weights.style / AIMS["subjects"].weights.style
+    assert meant == 2
+    assert told["styles"]["style"] / told["subjects"]["style"] == pytest.approx(meant, rel=0.3)
 
 
 def test_a_judge_looks_on_while_a_companion_is_distilled(run: Path, critics: Critics, tmp_path: Path) -> None:
@@ -320,6 +323,21 @@ def _wishes(
         weights=training.weights,
         generator=generator,
     )
+
+
+def _reward(run: Path, output: Path) -> list[str]:
+    """The command that tunes the toy model, without saying how long."""
+    common = ["--data", f"{run / 'data'}", "--output", f"{output}", "--model", f"{run / 'made' / 'model'}"]
+    common += ["--classifier", f"{run / 'colours.pt2'}", "--wordnet", f"{run / 'dict'}", "--size", "toy"]
+    return ["reward", *common, "--workers", "1", "--wishes", "12", "--judge-steps", "1"]
+
+
+def _tune(run: Path, output: Path, *options: str) -> list[dict[str, Any]]:
+    """Tune the toy model; what the log says of it."""
+    shutil.copytree(run / "made" / "pack", output / "pack")
+    result = CliRunner().invoke(train_app, [*_reward(run, output), *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
 
 
 def _bank(run: Path) -> PictureBank:
