@@ -4,7 +4,8 @@ Converting is done once for a model revision, in a process of its own, and kept 
 compiled when it is first painted. The autoencoder stays with torch: OpenVINO 2026.4 gains nothing on it.
 
 That process also compiles what it converted, since on some processors (seen: an EPYC with AVX2 and without
-AVX-512) OpenVINO's compiler dies of it, and would take the studio with it.
+AVX-512) OpenVINO's compiler dies of it, and would take the studio with it. A note is kept of that, so that
+the next start does not spend its first half minute on dying again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -37,6 +39,8 @@ _ROWS = 2
 # Each holds the network's weights once more.
 _COMPILED_AT_MOST = 4
 _NICE = 10
+# How a program dies of itself; killed by another, it may well work the next time.
+_FAULTS = ("SIGSEGV", "SIGILL", "SIGABRT", "SIGFPE", "SIGBUS")
 
 
 def openvino_is_for(model: StableDiffusion) -> bool:
@@ -111,10 +115,15 @@ def prepare_openvino(
         None when it was given up.
 
     Raises:
-        RuntimeError: it cannot be converted, with the last line of the reason.
+        RuntimeError: it cannot be converted, with the last line of the reason, or it died of it before.
     """
     cache = cache or cache_dir("openvino")
-    if not _folder(model.folder.revision, _precision(model), cache).exists():
+    target = _folder(model.folder.revision, _precision(model), cache)
+    if not target.exists():
+        # By the machine's name, since several can share a home folder.
+        deaths = target.with_name(f"{target.name}-{platform.node()}.died")
+        if deaths.exists():
+            raise RuntimeError(f"{deaths.read_text()}; to have it tried again, remove {deaths}")
         command = [sys.executable, "-W", "ignore", "-m", __name__]
         command += [str(model.folder.path), str(cache), _precision(model)]
         root = Path(__file__).resolve().parents[2]
@@ -128,7 +137,11 @@ def prepare_openvino(
             assert process.stderr is not None
             if process.returncode < 0:
                 died = signal.Signals(-process.returncode).name
-                raise RuntimeError(f"OpenVINO does not work here: it died when it was tried ({died})")
+                reason = f"OpenVINO does not work here: it died when it was tried ({died})"
+                if died in _FAULTS:
+                    cache.mkdir(parents=True, exist_ok=True)
+                    deaths.write_text(reason)
+                raise RuntimeError(reason)
             if process.returncode:
                 reason = process.stderr.read().decode(errors="replace").strip().splitlines()
                 raise RuntimeError(f"OpenVINO cannot convert the model: {' '.join(reason[-1:])}")

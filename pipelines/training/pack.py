@@ -29,6 +29,7 @@ from pipelines.training.arrangement import arrange
 from pipelines.training.captions import Facts, common_words, compose_caption
 
 VALIDATION_PERCENT = 4
+RENDERED = "3d render"
 STYLE_SHARES = {
     "baroque": 0.14,
     "romanticism": 0.14,
@@ -38,7 +39,7 @@ STYLE_SHARES = {
     "art nouveau": 0.11,
     "ukiyo-e": 0.06,
     "botanical watercolour": 0.05,
-    "3d render": 0.13,
+    RENDERED: 0.13,
 }
 """How often a style is drawn, its pictures by their artists' weight; a style not named here shares the rest.
 
@@ -58,7 +59,7 @@ CAPTIONS_PER_ROW = 10
 SEEN_FILE = Path(__file__).with_name("seen.tsv")
 """What `train see` saw in the pack's training paintings."""
 
-_LAYOUT = 6
+_LAYOUT = 7
 """Counts the changes to what `prepare_pack` writes; a folder of an older layout is made again."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.training.pack import Format, Row, load_pixels, load_rows
+from pipelines.training.pack import RENDERED, Format, Row, load_pixels, load_rows
 
 
 class PictureBank:
@@ -24,13 +24,17 @@ class PictureBank:
         *,
         own: Sequence[Path] = (),
         own_share: float = 0.35,
+        rendered_share: float | None = None,
     ) -> None:
         """Load what `prepare_pack` laid out; `seed` differs from process to process.
 
         `own` are folders of pictures that the model painted itself: `own_share` of what is drawn is theirs.
+        `rendered_share` is how much of the pack's is 3D renders, if not as much as the pack itself has it.
         """
         self.rows: dict[Format, list[Row]] = load_rows(prepared)
         self.device = device
+        if rendered_share is not None:
+            self.rows = _share_renders(self.rows, rendered_share)
         arrays = {shape: [load_pixels(prepared, shape)] for shape in self.rows}
         for folder in own:
             for shape, rows in load_rows(folder).items():
@@ -82,6 +86,20 @@ class PictureBank:
     def draw_integers(self, end: int, count: int) -> torch.Tensor:
         """Draw whole numbers (count,) from 0 to `end`, exclusive."""
         return torch.randint(end, (count,), device=self.device, generator=self.generator)
+
+
+def _share_renders(rows: dict[Format, list[Row]], share: float) -> dict[Format, list[Row]]:
+    """The same rows, drawn so that of them all `share` are 3D renders; as they were if there are none."""
+    every = [row for ones in rows.values() for row in ones]
+    whole = sum(row.weight for row in every)
+    rendered = sum(row.weight for row in every if row.style == RENDERED)
+    if not 0 < rendered < whole:
+        return rows
+    more, less = share * whole / rendered, (1 - share) * whole / (whole - rendered)
+    return {
+        shape: [replace(row, weight=row.weight * (more if row.style == RENDERED else less)) for row in ones]
+        for shape, ones in rows.items()
+    }
 
 
 def to_pixels(images: torch.Tensor) -> torch.Tensor:

@@ -29,10 +29,10 @@ from pipelines.training.evaluation.painting import Manner, Painter
 from pipelines.training.evaluation.palette import palette_words
 from pipelines.training.evaluation.prompts import Wanted
 from pipelines.training.latent_bank import tokenize
-from pipelines.training.pack import CAPTIONS_PER_ROW, FORMATS, STYLE_SHARES, Format, Row, save_rows
+from pipelines.training.pack import CAPTIONS_PER_ROW, FORMATS, RENDERED, STYLE_SHARES, Format, Row, save_rows
 from pipelines.training.seeing import Seer
 
-_RENDERED, _SHEETS = "3d render", "botanical watercolour"
+_SHEETS = "botanical watercolour"
 
 
 @dataclass(frozen=True)
@@ -104,24 +104,24 @@ def plan_wishes(
     # A seer knows styles too, but a style is no subject.
     words = {word: weight for word, weight in words.items() if word not in by_style}
     word_share = word_share if words else 0.0
-    told = {word for one in by_style[_RENDERED] for word in (*title_tags(one.title, common), *one.keywords)}
+    told = {word for one in by_style[RENDERED] for word in (*title_tags(one.title, common), *one.keywords)}
     rendered = {word: weight for word, weight in words.items() if word in told} or words
-    painted = [one for one in facts if one.genre and one.style not in (_RENDERED, _SHEETS)]
+    painted = [one for one in facts if one.genre and one.style not in (RENDERED, _SHEETS)]
     manners = sorted({one.style for one in painted})
     wishes: list[Wish] = []
     for _ in range(count):
         style, kind = rng.choices(list(shares), list(shares.values()))[0], rng.random()
-        if kind < word_share and _RENDERED in shares and rng.random() < rendered_share:
-            style = _RENDERED
+        if kind < word_share and RENDERED in shares and rng.random() < rendered_share:
+            style = RENDERED
         elif word_share <= kind < 0.8 and painted:
             # Each style alike: what few pictures have, such as ukiyo-e, is asked for as often.
             style = rng.choice(manners)
         own = rng.choice(by_style[style])
         palette = rng.choice(facts).palette if rng.random() < 0.5 else ()
         palette = palette[: rng.randint(1, 2)]
-        source = "emoji-3d" if style == _RENDERED else "painting"
+        source = "emoji-3d" if style == RENDERED else "painting"
         if kind < word_share:
-            known = rendered if style == _RENDERED else words
+            known = rendered if style == RENDERED else words
             word = rng.choices(list(known), list(known.values()))[0]
             wished = Facts(source, style, title=word, palette=palette)
         elif kind < 0.8 and painted:

@@ -107,6 +107,7 @@ class Run:
     emphasis_training: EmphasisTraining
     resume: bool
     own: tuple[Path, ...] = ()
+    rendered_share: float | None = None
     started_s: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -122,10 +123,12 @@ class Run:
         compiled: bool = False,
         compile_for: CompileFor = "blocks",
         own: Path | None = None,
+        rendered_share: float | None = None,
     ) -> Run:
         """Join the other processes and lay the pack out, once; `size` is one of `ARCHITECTURES`.
 
-        `own` is a folder with `train rank`'s in it: the U-Net is trained on those pictures too.
+        `own` is a folder with `train rank`'s in it: the U-Net is trained on those too, and on as many
+        3D renders as `rendered_share` says.
         Raises FileNotFoundError where `data` holds no shard.
         """
         started_s = time.monotonic()
@@ -143,6 +146,7 @@ class Run:
             prepared=prepared,
             resume=resume,
             own=() if own is None else tuple(sorted(path for path in own.iterdir() if path.is_dir())),
+            rendered_share=rendered_share,
             started_s=started_s,
             architecture=ARCHITECTURES[size],
             autoencoder_training=replace(
@@ -363,7 +367,13 @@ class Run:
         return 1 + self.accelerator.process_index
 
     def _bank(self) -> PictureBank:
-        return PictureBank(self.prepared, self.accelerator.device, seed=self._seed, own=self.own)
+        return PictureBank(
+            self.prepared,
+            self.accelerator.device,
+            seed=self._seed,
+            own=self.own,
+            rendered_share=self.rendered_share,
+        )
 
 
 def _with(training: Training, **changes: float | None) -> Training:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from pathlib import Path
 
@@ -95,4 +96,17 @@ def test_where_openvino_dies_the_studio_does_not(
     monkeypatch.setattr("pipelines.models.openvino_cpu.sys.executable", str(dying))
     with pytest.raises(RuntimeError, match=r"does not work here.*SIGSEGV"):
         prepare_openvino(tiny, never, tmp_path / "cache")
-    assert not (tmp_path / "cache").exists(), "what was not finished is not taken for converted"
+    cache = tmp_path / "cache"
+    assert not [one for one in cache.iterdir() if one.is_dir()], "what was not finished is not converted"
+
+    # It is not tried again, until its note is removed; what was killed from outside is.
+    (note,) = cache.iterdir()
+    monkeypatch.setattr("pipelines.models.openvino_cpu.sys.executable", str(tmp_path / "missing"))
+    with pytest.raises(RuntimeError, match=rf"SIGSEGV.*remove {re.escape(str(note))}"):
+        prepare_openvino(tiny, never, cache)
+    note.unlink()
+    dying.write_text("#!/bin/sh\nkill -KILL $$\n")
+    monkeypatch.setattr("pipelines.models.openvino_cpu.sys.executable", str(dying))
+    with pytest.raises(RuntimeError, match="SIGKILL"):
+        prepare_openvino(tiny, never, cache)
+    assert list(cache.iterdir()) == []

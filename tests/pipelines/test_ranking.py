@@ -16,7 +16,15 @@ from typer.testing import CliRunner
 from pipelines.training.captions import Facts, compose_caption
 from pipelines.training.cli import train_app
 from pipelines.training.evaluation.metrics import nearer_than_rivals
-from pipelines.training.pack import FORMATS, load_rows, picture_hash, prepare_pack, read_seen, read_shards
+from pipelines.training.pack import (
+    FORMATS,
+    RENDERED,
+    load_rows,
+    picture_hash,
+    prepare_pack,
+    read_seen,
+    read_shards,
+)
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Wish, plan_wishes, without_poorest
 from pipelines.training.seeing import SeerTraining, fit_probe
@@ -134,6 +142,28 @@ def test_own_pictures_are_drawn_in_their_share_beside_the_pack(pack: Path, tmp_p
     assert bank.validation == plain.validation
 
 
+def test_renders_are_drawn_in_their_share_and_all_else_as_it_was(pack: Path, tmp_path: Path) -> None:
+    prepare_pack(pack, tmp_path / "pack")
+    plain, more = (
+        PictureBank(tmp_path / "pack", torch.device("cpu"), 0, rendered_share=share) for share in (None, 0.6)
+    )
+
+    def weights(bank: PictureBank) -> dict[str, torch.Tensor]:
+        found: dict[str, list[float]] = {}
+        for row in (row for rows in bank.rows.values() for row in rows):
+            found.setdefault(row.style, []).append(row.weight)
+        drawn = sum(float(one.sum()) for one in bank.weights.values())
+        return {style: torch.tensor(ones) / drawn for style, ones in found.items()}
+
+    before, after = weights(plain), weights(more)
+    assert float(after[RENDERED].sum()) == pytest.approx(0.6)
+    assert float(before[RENDERED].sum()) < 0.5
+    for style in before.keys() - {RENDERED}:
+        other = (1 - 0.6) / (1 - float(before[RENDERED].sum()))
+        assert torch.allclose(after[style], other * before[style])
+    assert more.validation == plain.validation
+
+
 def test_toy_model_sees_ranks_and_trains_on_its_own(
     pack: Path, classifier: Path, wordnet: Path, tmp_path: Path
 ) -> None:
@@ -173,6 +203,7 @@ def test_toy_model_sees_ranks_and_trains_on_its_own(
     assert sum(row.weight for row in rows) == pytest.approx(1)
 
     further = ["--initial", str(run / "model"), "--own", str(run / "own"), "--max-steps", "1", *toy]
+    further += ["--rendered-share", "0.5"]
     result = runner.invoke(
         train_app,
         ["diffusion", *data, "--output", str(tmp_path / "further"), *further],

@@ -115,6 +115,22 @@ def test_arrangement_fills_the_format() -> None:
     assert np.abs(np.asarray(arranged).astype(int) - [10, 200, 30]).max() <= 1
 
 
+def test_emoji_stand_in_the_middle_of_a_ground_and_little_varied() -> None:
+    emoji = Image.new("RGBA", (64, 64), (255, 0, 255, 255))
+    for seed in range(20):
+        for shape in FORMATS:
+            arranged, ground = arrange(
+                emoji, source="emoji-3d", width=shape.width, height=shape.height, rng=random.Random(seed)
+            )
+            pixels = np.asarray(arranged).astype(int)
+            shown = np.abs(pixels - [255, 0, 255]).max(2) < 8
+            down, across = (np.flatnonzero(shown.any(axis)) for axis in (1, 0))
+            for found, whole in ((down, shape.height), (across, shape.width)):
+                assert 0.79 < len(found) / min(shape.width, shape.height) < 0.88
+                assert abs(found.mean() + 0.5 - whole / 2) < 0.06 * whole
+            assert np.abs(pixels[0, 0] - COLOURS[ground]).max() < 100, "a shade of the colour it is named by"
+
+
 def test_held_out_pictures_are_planned_once_and_never_drawn(pack: Path) -> None:
     entries = read_shards(pack)
     held_out = [entry for entry in entries if is_validation(entry.key)]
