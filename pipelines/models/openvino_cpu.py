@@ -121,9 +121,9 @@ def prepare_openvino(
     target = _folder(model.folder.revision, _precision(model), cache)
     if not target.exists():
         # By the machine's name, since several can share a home folder.
-        deaths = target.with_name(f"{target.name}-{platform.node()}.died")
-        if deaths.exists():
-            raise RuntimeError(f"{deaths.read_text()}; to have it tried again, remove {deaths}")
+        note = target.with_name(f"{target.name}-{platform.node()}.died")
+        if note.exists():
+            raise RuntimeError(f"{note.read_text()}; to have it tried again, remove {note}")
         command = [sys.executable, "-W", "ignore", "-m", __name__]
         command += [str(model.folder.path), str(cache), _precision(model)]
         root = Path(__file__).resolve().parents[2]
@@ -140,7 +140,7 @@ def prepare_openvino(
                 reason = f"OpenVINO does not work here: it died when it was tried ({died})"
                 if died in _FAULTS:
                     cache.mkdir(parents=True, exist_ok=True)
-                    deaths.write_text(reason)
+                    note.write_text(reason)
                 raise RuntimeError(reason)
             if process.returncode:
                 reason = process.stderr.read().decode(errors="replace").strip().splitlines()

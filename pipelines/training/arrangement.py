@@ -28,8 +28,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 """The ground an emoji is put on, by the name its captions give it."""
 
 _COLOUR_JITTER = 14
-# What varies is learnt anew for every size and place. Of 110 emoji, trained on 36 times each, a dual encoder
-# then knew 44% of the pictures painted of them; 36% where they were 62 to 98% wide and a fifth off centre.
+# What varies is learnt anew for every size and place. After 36 looks at each of 110 emoji, in the middle and
+# all of a size, a dual encoder knew 44% of the subjects painted; 36% after as many at 62 to 98%, off centre.
 _EMOJI_SIDE = (0.8, 0.87)
 _EMOJI_AWAY = 0.1
 _ZOOM = {"painting": 1.10, "ukiyo-e": 1.45}
