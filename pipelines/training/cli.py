@@ -57,7 +57,6 @@ def _run(
     compiled: bool = False,
     compile_for: Literal["blocks", "format-blocks", "formats", "any"] = "blocks",
     own: Path | None = None,
-    rendered_share: float | None = None,
 ) -> Run:
     from pipelines.training.stages import Run
 
@@ -72,7 +71,6 @@ def _run(
             compiled=compiled,
             compile_for=compile_for,
             own=own,
-            rendered_share=rendered_share,
         )
     except FileNotFoundError as error:
         raise refused(str(error)) from error
@@ -200,7 +198,6 @@ def diffusion(
         compiled=compiled,
         compile_for=compile_for,
         own=own,
-        rendered_share=rendered_share,
     )
     if initial is not None:
         run.take_over(initial)
@@ -212,6 +209,7 @@ def diffusion(
         batch_size=batch_size,
         learning_rate=learning_rate,
         initial=initial,
+        rendered_share=rendered_share,
     )
 
 

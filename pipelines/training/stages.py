@@ -107,7 +107,6 @@ class Run:
     emphasis_training: EmphasisTraining
     resume: bool
     own: tuple[Path, ...] = ()
-    rendered_share: float | None = None
     started_s: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -123,12 +122,10 @@ class Run:
         compiled: bool = False,
         compile_for: CompileFor = "blocks",
         own: Path | None = None,
-        rendered_share: float | None = None,
     ) -> Run:
         """Join the other processes and lay the pack out, once; `size` is one of `ARCHITECTURES`.
 
-        `own` is a folder with `train rank`'s in it: the U-Net is trained on those too, and on as many
-        3D renders as `rendered_share` says.
+        `own` is a folder with `train rank`'s in it: the U-Net is trained on those pictures too.
         Raises FileNotFoundError where `data` holds no shard.
         """
         started_s = time.monotonic()
@@ -146,7 +143,6 @@ class Run:
             prepared=prepared,
             resume=resume,
             own=() if own is None else tuple(sorted(path for path in own.iterdir() if path.is_dir())),
-            rendered_share=rendered_share,
             started_s=started_s,
             architecture=ARCHITECTURES[size],
             autoencoder_training=replace(
@@ -245,11 +241,12 @@ class Run:
         batch_size: int | None = None,
         learning_rate: float | None = None,
         initial: Path | None = None,
+        rendered_share: float | None = None,
     ) -> None:
-        """Train the U-Net into `output/model`, from `initial`'s weights where given."""
+        """Train the U-Net into `output/model`; `initial`'s weights and the share of renders are as given."""
         train_diffusion(
             self.accelerator,
-            self._bank(),
+            self._bank(rendered_share),
             self.output,
             architecture=self.architecture,
             training=_with(self.diffusion_training, batch_size=batch_size, learning_rate=learning_rate),
@@ -366,13 +363,10 @@ class Run:
     def _seed(self) -> int:
         return 1 + self.accelerator.process_index
 
-    def _bank(self) -> PictureBank:
+    def _bank(self, rendered_share: float | None = None) -> PictureBank:
+        device = self.accelerator.device
         return PictureBank(
-            self.prepared,
-            self.accelerator.device,
-            seed=self._seed,
-            own=self.own,
-            rendered_share=self.rendered_share,
+            self.prepared, device, seed=self._seed, own=self.own, rendered_share=rendered_share
         )
 
 
