@@ -132,6 +132,16 @@ def title_tags(title: str, common: frozenset[str]) -> list[str]:
     return tags + list(dict.fromkeys(hints))
 
 
+def telling_words(facts: Facts, common: frozenset[str]) -> list[str]:
+    """The words that a picture may be called by, each once: its title's, a seer's, an emoji's keywords.
+
+    A painting's title is mostly a name: only its `common` words tell something. An emoji's says what it is.
+    """
+    own = _WORD.findall(facts.title) if facts.source == "emoji-3d" else ()
+    named = [word for word in own if word not in LITTLE_WORDS and len(word) > 2]
+    return list(dict.fromkeys([*title_tags(facts.title, common), *named, *facts.seen, *facts.keywords]))
+
+
 def _subject(facts: Facts, common: frozenset[str], rng: random.Random) -> str:
     tags = list(dict.fromkeys([*title_tags(facts.title, common), *facts.seen]))
     choice = rng.random()

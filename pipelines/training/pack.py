@@ -16,7 +16,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.training.arrangement import arrange
-from pipelines.training.captions import Facts, common_words, compose_caption
+from pipelines.training.captions import Facts, common_words, compose_caption, telling_words
 
 VALIDATION_PERCENT = 4
 RENDERED = "3d render"
@@ -59,7 +59,7 @@ CAPTIONS_PER_ROW = 10
 SEEN_FILE = Path(__file__).with_name("seen.tsv")
 """What `train see` saw in the pack's training paintings."""
 
-_LAYOUT = 7
+_LAYOUT = 8
 """Counts the changes to what `prepare_pack` writes; a folder of an older layout is made again."""
 
 
@@ -96,7 +96,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """One arrangement of one picture, as it is trained on."""
+    """One arrangement of one picture, as it is trained on; `words` are those that tell what it shows."""
 
     key: str
     source: str
@@ -106,6 +106,7 @@ class Row:
     validation: bool
     weight: float
     captions: list[str]
+    words: list[str] = field(default_factory=list[str])
 
 
 def is_validation(key: str) -> bool:
@@ -245,6 +246,7 @@ def prepare_pack(data: Path, output: Path, *, workers: int = 1, limit: int | Non
     rows: dict[Format, list[Row]] = {shape: [] for shape in pixels}
     arranged = _map(partial(arrange_entry, common=common), entries, workers)
     for entry, one, plan, variants in zip(entries, facts, plans, arranged, strict=True):
+        words = telling_words(one, common)
         for shape, picture, captions in variants:
             pixels[shape][len(rows[shape])] = picture
             rows[shape].append(
@@ -257,6 +259,7 @@ def prepare_pack(data: Path, output: Path, *, workers: int = 1, limit: int | Non
                     validation=is_validation(entry.key),
                     weight=weights.get(entry.key, 0.0) / len(plan),
                     captions=captions,
+                    words=words,
                 )
             )
     for shape, shape_rows in rows.items():

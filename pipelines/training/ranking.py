@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from transformers import CLIPTokenizer
 
-from pipelines.training.captions import Facts, compose_caption, title_tags
+from pipelines.training.captions import Facts, compose_caption, telling_words, title_tags
 from pipelines.training.evaluation.dual_encoder import DualEncoder
 from pipelines.training.evaluation.judge import Judge
 from pipelines.training.evaluation.metrics import nearest_distances
@@ -288,6 +288,7 @@ def _write(
                     validation=False,
                     weight=1 / len(chosen),
                     captions=captions,
+                    words=telling_words(facts, common),
                 )
             )
         np.save(folder / f"pixels-{shape.name}.npy", torch.stack([image for _, image in ones]).numpy())

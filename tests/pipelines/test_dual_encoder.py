@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipelines.training.architecture import ATELIER_V1, train_tokenizer
 from pipelines.training.evaluation.dual_encoder import (
+    QUERIES,
     DualEncoder,
+    Texts,
     contrastive_loss,
     load_or_train_dual_encoder,
 )
 from pipelines.training.evaluation.judge import TOY_NETWORK
-from pipelines.training.pack import prepare_pack
+from pipelines.training.latent_bank import tokenize
+from pipelines.training.pack import Format, prepare_pack
 from pipelines.training.pictures import PictureBank
 from tests.toy_pack import write_classifier, write_pack
 
@@ -25,6 +29,39 @@ def test_contrastive_loss_takes_equal_captions_for_one() -> None:
     loss = contrastive_loss(100 * vectors, vectors, same)
     # Two equal captions share the probability: the entropy that remains is log 2 for two of three rows.
     assert loss.item() == pytest.approx(2 / 3 * math.log(2), abs=1e-4)
+
+
+def test_contrastive_loss_leaves_what_a_text_is_not_drawn_for_to_the_pictures() -> None:
+    vectors = torch.eye(2)[[0, 0, 1]]
+    # "cat" is right of the first picture and of the second, whose own text, "black cat", is not the first's.
+    right = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1]]).bool()
+    loss = contrastive_loss(100 * vectors, vectors, right)
+    # Both pictures find both texts alike: log 2 for each of them, and for each of the two texts.
+    assert loss.item() == pytest.approx((2 + 2) / 6 * math.log(2), abs=1e-4)
+
+
+def test_a_text_is_right_of_every_picture_that_it_could_have_been_drawn_for(tmp_path: Path) -> None:
+    prepare_pack(write_pack(tmp_path), tmp_path / "prepared")
+    bank = PictureBank(tmp_path / "prepared", torch.device("cpu"), seed=0)
+    rows = [row for rows in bank.rows.values() for row in rows]
+    tokenizer = train_tokenizer([text for row in rows for text in row.captions], ATELIER_V1)
+    texts = Texts(bank, tokenizer)
+    shape = Format(192, 192)
+    drawn = bank.draw_rows(shape, 200)
+    ids, right = texts.draw(shape, drawn)
+
+    said: list[set[str]] = []
+    for index in drawn.tolist():
+        row = bank.rows[shape][index]
+        words = [query.format(word, row.style) for word in row.words for query in QUERIES]
+        said.append({*row.captions, *words})
+        assert row.words
+    read = {tuple(tokenize(tokenizer, [text])[0].tolist()): text for text in set[str]().union(*said)}
+    told = [read[tuple(tokens)] for tokens in ids.tolist()]
+    assert right.diagonal().all()
+    assert right.tolist() == [[text in own for text in told] for own in said]
+    words = {query.format(word, row.style) for row in rows for word in row.words for query in QUERIES}
+    assert 0.8 < sum(text in words for text in told) / len(told) < 1.0, "most are a word alone, not all"
 
 
 def test_sees_through_a_classifier_that_it_does_not_keep(tmp_path: Path) -> None:

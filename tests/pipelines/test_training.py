@@ -23,7 +23,14 @@ from pipelines.style_classifier import load_style_classifier
 from pipelines.training.architecture import TOY, build_autoencoder
 from pipelines.training.arrangement import COLOURS, arrange
 from pipelines.training.autoencoder import balance_latents, decode, encode, load_autoencoder
-from pipelines.training.captions import Facts, clean_title, common_words, compose_caption, title_tags
+from pipelines.training.captions import (
+    Facts,
+    clean_title,
+    common_words,
+    compose_caption,
+    telling_words,
+    title_tags,
+)
 from pipelines.training.cli import train_app
 from pipelines.training.clock import Budget, learning_rate_scale
 from pipelines.training.diffusion import draw_timesteps, min_snr_weight, v_prediction_target
@@ -60,6 +67,14 @@ def test_title_is_cleaned_of_what_no_picture_shows() -> None:
     assert clean_title("water lilies 26") == "water lilies"
     assert clean_title("Nihonbashiōdenma-chō, Chūō") == "nihonbashiodenma-cho, chuo"
     assert clean_title("pincian hill rome also known as afternoon") == "pincian hill rome"
+
+
+def test_telling_words_are_what_a_thing_is_and_not_whose_it_is() -> None:
+    common = common_words(["ship in a storm", "ship at sea", "a ship", "the ship of josina"])
+    painting = Facts("painting", "baroque", title="the ship of josina", seen=("boats",))
+    assert telling_words(painting, common) == ["ship", "seascape", "boats"]
+    emoji = Facts("emoji-3d", "3d render", title="mail box on a ship", keywords=("letter", "ship"))
+    assert telling_words(emoji, common) == ["ship", "seascape", "mail", "box", "letter"]
 
 
 def test_tags_are_common_words_and_what_they_hint_at() -> None:

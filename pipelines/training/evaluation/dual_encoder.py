@@ -1,9 +1,10 @@
 """A dual encoder of pictures and words, trained on the real pack: which subject does a picture show?
 
-Contrastive training as in CLIP (Radford et al., 2021), small, and with one change: captions are often alike
-("romanticism"), so every picture whose caption is the same counts as right. The pack is small for learning
-what a lighthouse looks like: pictures can be seen through an ImageNet classifier's answers, which stay as
-they are (as in LiT, Zhai et al., 2022).
+Contrastive training as in CLIP (Radford et al., 2021), small, and with two changes. Captions mostly tell of
+style, artist and colour, so nine texts of ten are one word alone, asked for as subjects are. And texts are
+often alike ("romanticism"; "a cat"), so a text is right of every picture that it could have been drawn for.
+The pack is small for learning what a lighthouse looks like: pictures can be seen through an ImageNet
+classifier's answers, which stay as they are (as in LiT, Zhai et al., 2022).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPTokenizer
 
 from pipelines.training.architecture import (
@@ -30,7 +32,8 @@ from pipelines.training.architecture import (
 )
 from pipelines.training.evaluation.judge import NetworkSize, cached, save
 from pipelines.training.evaluation.network import Backbone, draw_views, fit, look
-from pipelines.training.latent_bank import tokenize, tokenize_rows
+from pipelines.training.latent_bank import tokenize
+from pipelines.training.pack import Format
 from pipelines.training.pictures import PictureBank
 from pipelines.training.seeing import SIDE_PX, classify, load_classifier
 
@@ -38,6 +41,9 @@ _WORDS = replace(ATELIER_V1, text_width=192, text_layers=2, text_heads=3, max_to
 _START_SCALE = math.log(1 / 0.07)
 _MOST_SCALE = math.log(100.0)
 _DROPOUT = 0.2
+_WORD_SHARE = 0.9
+"""Of the texts that it learns from: 68% of 667 pictures kept from it were ranked right so, 60% with none."""
+
 QUERIES = ("{}", "a {}", "a painting of {}", "{}, {}")
 """How a subject is asked for; the last takes the style of the picture. Their embeddings are averaged."""
 
@@ -99,11 +105,52 @@ def build_dual_encoder(
     return encoder
 
 
-def contrastive_loss(pictures: torch.Tensor, words: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
-    """Cross entropy both ways between scaled vectors (B, D); `same` (B, B) says which belong together."""
-    logits = pictures @ words.T
-    target = same.float() / same.sum(1, keepdim=True)
-    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+class Texts:
+    """All that may be said of each picture of a bank: its captions, and its words as subjects are asked for.
+
+    `tokens` (T, L) are of all texts; `said[format]` (N, K) which of them each row has, -1 where it has fewer.
+    """
+
+    def __init__(self, bank: PictureBank, tokenizer: CLIPTokenizer) -> None:
+        """Tokenize each text once, for the bank's device."""
+        self._generator, self._device = bank.generator, bank.device
+        number: dict[str, int] = {}
+        self.said: dict[Format, torch.Tensor] = {}
+        self._captions: dict[Format, torch.Tensor] = {}
+        self._wordings: dict[Format, torch.Tensor] = {}
+        for shape, rows in bank.rows.items():
+            wordings = [
+                [query.format(word, row.style) for word in row.words for query in QUERIES] for row in rows
+            ]
+            texts = [[*row.captions, *own] for row, own in zip(rows, wordings, strict=True)]
+            said = [
+                torch.tensor([number.setdefault(text, len(number)) for text in own], dtype=torch.long)
+                for own in texts
+            ]
+            self.said[shape] = pad_sequence(said, batch_first=True, padding_value=-1).to(bank.device)
+            self._captions[shape] = torch.tensor([len(row.captions) for row in rows], device=bank.device)
+            self._wordings[shape] = torch.tensor([len(own) for own in wordings], device=bank.device)
+        self.tokens = tokenize(tokenizer, list(number)).to(bank.device)
+
+    def draw(self, shape: Format, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A text for each row (B,): its tokens (B, L), and of which of the rows (B, B) each text is right."""
+        captions, wordings = self._captions[shape][rows], self._wordings[shape][rows]
+        choice, kind = torch.rand(2, len(rows), device=self._device, generator=self._generator)
+        caption, wording = (choice * captions).long(), captions + (choice * wordings).long()
+        said = self.said[shape][rows]
+        column = torch.where((kind < _WORD_SHARE) & (wordings > 0), wording, caption)
+        chosen = said.gather(1, column[:, None])[:, 0]
+        return self.tokens[chosen], (said[:, :, None] == chosen).any(1)
+
+
+def contrastive_loss(pictures: torch.Tensor, words: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Cross entropy both ways between scaled vectors (B, D).
+
+    `right` (B, B) says in row i, column j whether text j is right of picture i; its own text always is.
+    """
+    logits, true = pictures @ words.T, right.float()
+    of_pictures = functional.cross_entropy(logits, true / true.sum(1, keepdim=True))
+    return (of_pictures + functional.cross_entropy(logits.T, true.T / true.T.sum(1, keepdim=True))) / 2
 
 
 def load_or_train_dual_encoder(
@@ -123,6 +170,7 @@ def load_or_train_dual_encoder(
     rows = [row for rows in bank.rows.values() for row in rows if not row.validation]
     seen_through = "" if classifier is None else hashlib.sha256(classifier.read_bytes()).hexdigest()
     told = {"size": repr(size), "steps": str(steps), "pictures": str(len(rows)), "classifier": seen_through}
+    told["words"] = str(_WORD_SHARE)
     known = cached(path, told) and folder.exists()
     if not known:
         captions = [caption for row in rows for caption in row.captions[:6]]
@@ -133,19 +181,16 @@ def load_or_train_dual_encoder(
         encoder.load_state_dict(load_file(path))
         return encoder.eval(), tokenizer
     say(f"training the dual encoder for {steps} steps on {len(rows)} pictures")
-    ids = {shape: tokenize_rows(tokenizer, rows).to(bank.device) for shape, rows in bank.rows.items()}
+    texts = Texts(bank, tokenizer)
 
     def loss_of_step(step: int) -> torch.Tensor:
         shape = bank.choose_format(step)
         pixels, drawn = draw_views(bank, shape, size.batch_size)
-        captions = ids[shape][drawn]
-        choice = torch.randint(captions.shape[1], (len(drawn),), device=bank.device, generator=bank.generator)
-        captions = captions[torch.arange(len(drawn), device=bank.device), choice]
+        ids, right = texts.draw(shape, drawn)
         with torch.autocast(bank.device.type, torch.bfloat16, enabled=bank.device.type == "cuda"):
-            pictures, words = encoder(pixels), encoder.encode_words(captions)
-        same = (captions[:, None] == captions[None]).all(2)
+            pictures, words = encoder(pixels), encoder.encode_words(ids)
         scale = encoder.log_scale.clamp(max=_MOST_SCALE).exp()
-        return contrastive_loss(scale * pictures.float(), words.float(), same)
+        return contrastive_loss(scale * pictures.float(), words.float(), right)
 
     fit(encoder, loss_of_step, steps=steps, learning_rate=1e-3, weight_decay=0.2, say=say)
     save(encoder, path, told)
