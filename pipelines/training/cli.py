@@ -360,7 +360,10 @@ def average(
     model: Annotated[Path, typer.Option(exists=True, file_okay=False, help="The model that was trained on.")],
     earlier: Annotated[Path, typer.Option(exists=True, file_okay=False, help="What it was before that.")],
     output: Annotated[Path, typer.Option(help="The folder to write.")],
-    share: Annotated[float, typer.Option(min=0, max=1, help="Of --model, the rest is --earlier's.")] = 0.5,
+    share: Annotated[
+        float,
+        typer.Option(min=0, max=2, help="Of --model, the rest is --earlier's; beyond 1 it goes on from it."),
+    ] = 0.5,
     autoencoder_share: Annotated[
         float, typer.Option(min=0, max=1, help="The same for the autoencoder, whose latents must be alike.")
     ] = 1.0,

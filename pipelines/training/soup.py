@@ -1,7 +1,7 @@
 """The mean of two models of one descent, often better than either (Wortsman et al., 2022, model soups).
 
 What a U-Net learns when it is trained on moves it along a valley: halfway it keeps what it could do before
-and has most of what is new.
+and has most of what is new, and somewhat further it has more of that (task arithmetic, Ilharco et al., 2023).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ def average_models(
 ) -> None:
     """Write `model` as `output`, its U-Net, companion and autoencoder averaged with those of `earlier`.
 
-    `share` is that of `model` in the first two, `autoencoder_share` in the last. Raises FileNotFoundError
-    where a folder has no U-Net, ValueError where the two are not of one architecture.
+    `share` is that of `model` in the first two, more than 1 to go on from it the way it came from `earlier`;
+    `autoencoder_share` is that in the last. Raises FileNotFoundError where a folder has no U-Net, ValueError
+    where the two are not of one architecture.
     """
     weights = _mean(load_file(model / _UNET), load_file(earlier / _UNET), share)
     if output.resolve() != model.resolve():

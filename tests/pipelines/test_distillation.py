@@ -153,6 +153,13 @@ def test_two_models_are_averaged(tmp_path: Path) -> None:
             found = same[other_name].float().flatten(1) @ same[name].float().flatten(1)
             torch.testing.assert_close(found, told, rtol=0.02, atol=0.02)
 
+    folders = ["--model", str(one), "--earlier", str(other), "--output", str(both)]
+    assert CliRunner().invoke(train_app, ["average", *folders, "--share", "1.5"]).exit_code == 0
+    unet = Path("unet") / "diffusion_pytorch_model.safetensors"
+    first, second, beyond = (load_file(folder / unet) for folder in (one, other, both))
+    for name, weight in beyond.items():
+        torch.testing.assert_close(weight, first[name] + 0.5 * (first[name] - second[name]))
+
     (tmp_path / "none").mkdir()
     with pytest.raises(FileNotFoundError):
         average_models(one, tmp_path / "none", both, share=0.5)
