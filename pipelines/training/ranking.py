@@ -104,7 +104,7 @@ def plan_wishes(
     # A seer knows styles too, but a style is no subject.
     words = {word: weight for word, weight in words.items() if word not in by_style}
     word_share = word_share if words else 0.0
-    told = {word for one in by_style[RENDERED] for word in (*title_tags(one.title, common), *one.keywords)}
+    told = {word for one in by_style[RENDERED] for word in telling_words(one, common)}
     rendered = {word: weight for word, weight in words.items() if word in told} or words
     painted = [one for one in facts if one.genre and one.style not in (RENDERED, _SHEETS)]
     manners = sorted({one.style for one in painted})

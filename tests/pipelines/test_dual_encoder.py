@@ -31,13 +31,13 @@ def test_contrastive_loss_takes_equal_captions_for_one() -> None:
     assert loss.item() == pytest.approx(2 / 3 * math.log(2), abs=1e-4)
 
 
-def test_contrastive_loss_leaves_what_a_text_is_not_drawn_for_to_the_pictures() -> None:
-    vectors = torch.eye(2)[[0, 0, 1]]
-    # "cat" is right of the first picture and of the second, whose own text, "black cat", is not the first's.
-    right = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1]]).bool()
-    loss = contrastive_loss(100 * vectors, vectors, right)
-    # Both pictures find both texts alike: log 2 for each of them, and for each of the two texts.
-    assert loss.item() == pytest.approx((2 + 2) / 6 * math.log(2), abs=1e-4)
+def test_contrastive_loss_reads_its_rows_for_pictures_and_its_columns_for_texts() -> None:
+    pictures, texts = torch.eye(2), torch.tensor([[1.0, 1.0], [0.0, 1.0]])
+    # "cat" is right of both pictures, "black cat" of the second alone.
+    right = torch.tensor([[1, 0], [1, 1]]).bool()
+    loss = contrastive_loss(100 * pictures, texts, right)
+    # Of two that fit alike, both right, log 2 remains: for the second picture, and for the first text.
+    assert loss.item() == pytest.approx(math.log(2) / 2, abs=1e-4)
 
 
 def test_a_text_is_right_of_every_picture_that_it_could_have_been_drawn_for(tmp_path: Path) -> None:
