@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,7 @@ def test_a_text_is_right_of_every_picture_that_it_could_have_been_drawn_for(tmp_
     tokenizer = train_tokenizer([text for row in rows for text in row.captions], ATELIER_V1)
     texts = Texts(bank, tokenizer)
     shape = Format(192, 192)
-    drawn = bank.draw_rows(shape, 200)
-    ids, right = texts.draw(shape, drawn)
+    drawn, ids, right = texts.draw(shape, 200)
 
     said: list[set[str]] = []
     for index in drawn.tolist():
@@ -61,7 +61,30 @@ def test_a_text_is_right_of_every_picture_that_it_could_have_been_drawn_for(tmp_
     assert right.diagonal().all()
     assert right.tolist() == [[text in own for text in told] for own in said]
     words = {query.format(word, row.style) for row in rows for word in row.words for query in QUERIES}
+    assert not any(bank.rows[shape][index].validation for index in drawn.tolist())
     assert 0.8 < sum(text in words for text in told) / len(told) < 1.0, "most are a word alone, not all"
+
+
+def test_a_word_is_drawn_as_the_root_of_what_its_pictures_weigh(tmp_path: Path) -> None:
+    prepare_pack(write_pack(tmp_path), tmp_path / "prepared")
+    bank = PictureBank(tmp_path / "prepared", torch.device("cpu"), seed=0)
+    rows = [row for rows in bank.rows.values() for row in rows]
+    tokenizer = train_tokenizer([text for row in rows for text in row.captions], ATELIER_V1)
+    texts, shape = Texts(bank, tokenizer), Format(192, 192)
+    said = {query.format(word, row.style): word for row in rows for word in row.words for query in QUERIES}
+    read = {tuple(tokenize(tokenizer, [text])[0].tolist()): word for text, word in said.items()}
+    _, ids, _ = texts.draw(shape, 20_000)
+    told = Counter(read[key] for tokens in ids.tolist() if (key := tuple(tokens)) in read)
+
+    met: Counter[str] = Counter()
+    for row in bank.rows[shape]:
+        met.update({word: row.weight for word in row.words if row.weight})
+    assert max(met.values()) / min(met.values()) > 2, "some are rarer"
+    assert told.keys() == met.keys()
+    roots = {word: weight**0.5 for word, weight in met.items()}
+    for word, root in roots.items():
+        expected = root / sum(roots.values())
+        assert told[word] / told.total() == pytest.approx(expected, rel=0.1)
 
 
 def test_sees_through_a_classifier_that_it_does_not_keep(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """A dual encoder of pictures and words, trained on the real pack: which subject does a picture show?
 
-Contrastive training as in CLIP (Radford et al., 2021), small, and with two changes. Captions mostly tell of
-style, artist and colour, so nine texts of ten are one word alone, asked for as subjects are. And texts are
-often alike ("romanticism"; "a cat"), so a text is right of every picture that it could have been drawn for.
-The pack is small for learning what a lighthouse looks like: pictures can be seen through an ImageNet
-classifier's answers, which stay as they are (as in LiT, Zhai et al., 2022).
+Contrastive training as in CLIP (Radford et al., 2021), small, and with three changes. Captions mostly tell of
+style, artist and colour, so nine texts of ten are one word alone, asked for as subjects are. It is words that
+are drawn for these, not pictures: the pack's one lion would hardly be met among all its portraits. And texts
+are often alike ("romanticism"; "a cat"), so a text is right of every picture that it could have been drawn
+for. The pack is small for learning what a lighthouse looks like: pictures can be seen through an ImageNet
+classifier's answers, which stay as they are (as in LiT, Zhai et al., 2022), and so are asked for beforehand.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from pipelines.training.architecture import (
     train_tokenizer,
 )
 from pipelines.training.evaluation.judge import NetworkSize, cached, save
-from pipelines.training.evaluation.network import Backbone, draw_views, fit, look
+from pipelines.training.evaluation.network import Backbone, fit, look, view_rows
 from pipelines.training.latent_bank import tokenize
-from pipelines.training.pack import Format
+from pipelines.training.pack import Format, Row
 from pipelines.training.pictures import PictureBank
 from pipelines.training.seeing import SIDE_PX, classify, load_classifier
 
@@ -44,8 +45,22 @@ _DROPOUT = 0.2
 _WORD_SHARE = 0.9
 """Of the texts that it learns from: 68% of 667 pictures kept from it were ranked right so, 60% with none."""
 
+_WORD_BALANCE = 0.5
+"""A word is drawn as often as this power of what its pictures weigh: 1 were as often as they are met."""
+
+_BATCHES = 4
+"""So many of the judge's batches make one: a word is told from the other texts of its batch alone."""
+
+_LOOKS = 2
+"""How often a classifier is asked about each row, each time about another crop."""
+
 QUERIES = ("{}", "a {}", "a painting of {}", "{}, {}")
 """How a subject is asked for; the last takes the style of the picture. Their embeddings are averaged."""
+
+
+_LOOKED_AT_ONCE = 256
+
+Answers = dict[Format, torch.Tensor]
 
 
 class DualEncoder(nn.Module):
@@ -72,7 +87,11 @@ class DualEncoder(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (B, 3, H, W) to unit vectors (B, D)."""
-        return functional.normalize(self.picture_head(self.backbone(pixels).float()), dim=1)
+        return self.place(self.backbone(pixels))
+
+    def place(self, seen: torch.Tensor) -> torch.Tensor:
+        """What the backbone sees (B, K) to unit vectors (B, D)."""
+        return functional.normalize(self.picture_head(seen.float()).float(), dim=1)
 
     def encode_words(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Token ids (B, T) to unit vectors (B, D)."""
@@ -113,12 +132,13 @@ class Texts:
 
     def __init__(self, bank: PictureBank, tokenizer: CLIPTokenizer) -> None:
         """Tokenize each text once, for the bank's device."""
-        self._generator, self._device = bank.generator, bank.device
+        self._bank = bank
         number: dict[str, int] = {}
         self.said: dict[Format, torch.Tensor] = {}
         self._captions: dict[Format, torch.Tensor] = {}
-        self._wordings: dict[Format, torch.Tensor] = {}
+        self._words: dict[Format, _Words] = {}
         for shape, rows in bank.rows.items():
+            self._words[shape] = _Words(rows, bank.weights[shape])
             wordings = [
                 [query.format(word, row.style) for word in row.words for query in QUERIES] for row in rows
             ]
@@ -129,18 +149,68 @@ class Texts:
             ]
             self.said[shape] = pad_sequence(said, batch_first=True, padding_value=-1).to(bank.device)
             self._captions[shape] = torch.tensor([len(row.captions) for row in rows], device=bank.device)
-            self._wordings[shape] = torch.tensor([len(own) for own in wordings], device=bank.device)
         self.tokens = tokenize(tokenizer, list(number)).to(bank.device)
 
-    def draw(self, shape: Format, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A text for each row (B,): its tokens (B, L), and of which of the rows (B, B) each text is right."""
-        captions, wordings = self._captions[shape][rows], self._wordings[shape][rows]
-        choice, kind = torch.rand(2, len(rows), device=self._device, generator=self._generator)
-        caption, wording = (choice * captions).long(), captions + (choice * wordings).long()
+    def draw(self, shape: Format, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rows (B,), the tokens (B, L) of a text of each, and of which of the rows (B, B) each text is right.
+
+        Most are drawn by their words, the others by the bank's weights.
+        """
+        words, captions = self._words[shape], self._captions[shape]
+        named = round(_WORD_SHARE * count) if words.known else 0
+        rows, word = words.draw(named, self._bank.generator)
+        others = self._bank.draw_rows(shape, count - named)
+        wording = captions[rows] + len(QUERIES) * word + self._bank.draw_integers(len(QUERIES), named)
+        choice = torch.rand(len(others), device=rows.device, generator=self._bank.generator)
+        caption = (choice * captions[others]).long()
+        rows, column = torch.cat([rows, others]), torch.cat([wording, caption])
         said = self.said[shape][rows]
-        column = torch.where((kind < _WORD_SHARE) & (wordings > 0), wording, caption)
         chosen = said.gather(1, column[:, None])[:, 0]
-        return self.tokens[chosen], (said[:, :, None] == chosen).any(1)
+        return rows, self.tokens[chosen], (said[:, :, None] == chosen).any(1)
+
+
+class _Words:
+    """The words of the rows of one format, each as often as `_WORD_BALANCE` says.
+
+    Of pairs of a row and a word of it, `rows` (P,) are the rows, `places` (P,) where among its words that is.
+    """
+
+    def __init__(self, rows: Sequence[Row], weights: torch.Tensor) -> None:
+        """Weigh the pairs; `weights` (N,) are the rows' own, on the device to be drawn on."""
+        number: dict[str, int] = {}
+        pairs = [
+            (index, place, number.setdefault(word, len(number)))
+            for index, row in enumerate(rows)
+            for place, word in enumerate(row.words)
+        ]
+        self.rows, self.places, words = (
+            torch.tensor(pairs, device=weights.device).long().view(-1, 3).unbind(1)
+        )
+        weight = weights[self.rows]
+        met = weight.new_zeros(len(number)).index_add(0, words, weight)[words]
+        # Held-out rows weigh nothing, and neither does what is told of them alone.
+        self._odds = torch.where(weight > 0, weight * met.pow(_WORD_BALANCE - 1), 0.0)
+        self.known = bool(self._odds.any())
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """A row for each of as many words drawn (count,), and the word's place among its own (count,)."""
+        if not count:
+            return self.rows[:0], self.places[:0]
+        pairs = torch.multinomial(self._odds, count, replacement=True, generator=generator)
+        return self.rows[pairs], self.places[pairs]
+
+
+@torch.no_grad()
+def look_beforehand(bank: PictureBank, backbone: Callable[[torch.Tensor], torch.Tensor]) -> Answers:
+    """What a backbone sees in `_LOOKS` crops of each row, by format: (N, looks, K), float16."""
+    answers: Answers = {}
+    for shape, rows in bank.rows.items():
+        every = torch.arange(len(rows), device=bank.device).repeat_interleave(_LOOKS)
+        with torch.autocast(bank.device.type, torch.bfloat16, enabled=bank.device.type == "cuda"):
+            seen = [backbone(view_rows(bank, shape, some)).half() for some in every.split(_LOOKED_AT_ONCE)]
+        if seen:
+            answers[shape] = torch.cat(seen).unflatten(0, (len(rows), _LOOKS))
+    return answers
 
 
 def contrastive_loss(pictures: torch.Tensor, words: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -170,7 +240,7 @@ def load_or_train_dual_encoder(
     rows = [row for rows in bank.rows.values() for row in rows if not row.validation]
     seen_through = "" if classifier is None else hashlib.sha256(classifier.read_bytes()).hexdigest()
     told = {"size": repr(size), "steps": str(steps), "pictures": str(len(rows)), "classifier": seen_through}
-    told["words"] = str(_WORD_SHARE)
+    told["drawn"] = f"{_WORD_SHARE} {_WORD_BALANCE} {_BATCHES} {_LOOKS}"
     known = cached(path, told) and folder.exists()
     if not known:
         captions = [caption for row in rows for caption in row.captions[:6]]
@@ -182,13 +252,17 @@ def load_or_train_dual_encoder(
         return encoder.eval(), tokenizer
     say(f"training the dual encoder for {steps} steps on {len(rows)} pictures")
     texts = Texts(bank, tokenizer)
+    answers = look_beforehand(bank, encoder.backbone) if classifier is not None else None
 
     def loss_of_step(step: int) -> torch.Tensor:
         shape = bank.choose_format(step)
-        pixels, drawn = draw_views(bank, shape, size.batch_size)
-        ids, right = texts.draw(shape, drawn)
+        rows, ids, right = texts.draw(shape, _BATCHES * size.batch_size)
         with torch.autocast(bank.device.type, torch.bfloat16, enabled=bank.device.type == "cuda"):
-            pictures, words = encoder(pixels), encoder.encode_words(ids)
+            if answers is None:
+                pictures = encoder(view_rows(bank, shape, rows))
+            else:
+                pictures = encoder.place(answers[shape][rows, bank.draw_integers(_LOOKS, len(rows))])
+            words = encoder.encode_words(ids)
         scale = encoder.log_scale.clamp(max=_MOST_SCALE).exp()
         return contrastive_loss(scale * pictures.float(), words.float(), right)
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pipelines.latents import to_pixels
 from pipelines.models.sd import StableDiffusion
-from pipelines.training.evaluation.network import Backbone, draw_views, fit, look
+from pipelines.training.evaluation.network import Backbone, fit, look, view_rows
 from pipelines.training.pack import Format
 from pipelines.training.pictures import PictureBank
 
@@ -159,7 +159,8 @@ def load_or_train_judge(
 
     def loss_of_step(step: int) -> torch.Tensor:
         shape = bank.choose_format(step)
-        pixels, drawn = draw_views(bank, shape, size.batch_size)
+        drawn = bank.draw_rows(shape, size.batch_size)
+        pixels = view_rows(bank, shape, drawn)
         with torch.autocast(bank.device.type, torch.bfloat16, enabled=bank.device.type == "cuda"):
             seen = judge(pixels).float()
         style, genre = seen[:, size.features :].split([len(styles), len(genres)], dim=1)

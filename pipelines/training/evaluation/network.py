@@ -94,10 +94,9 @@ def fit(
     return model.eval()
 
 
-def draw_views(bank: PictureBank, shape: Format, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random training crops (count, 3, side, side) in [-1, 1], varied, and their rows (count,)."""
-    rows = bank.draw_rows(shape, count)
-    return vary(bank.crop(shape, rows, min(CROP_PX, shape.width, shape.height)), bank.generator), rows
+def view_rows(bank: PictureBank, shape: Format, rows: torch.Tensor) -> torch.Tensor:
+    """A random training crop of each row (count,), varied: (count, 3, side, side) in [-1, 1]."""
+    return vary(bank.crop(shape, rows, min(CROP_PX, shape.width, shape.height)), bank.generator)
 
 
 def vary(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
