@@ -26,6 +26,7 @@ from pipelines.training.options import (
     Minutes,
     Output,
     Own,
+    RenderedShare,
     Resume,
     SentenceEncoderFolder,
     Size,
@@ -179,9 +180,7 @@ def diffusion(
     limit: Limit = None,
     initial: Initial = None,
     own: Own = None,
-    rendered_share: Annotated[
-        float | None, typer.Option(min=0, max=0.95, help="3D renders among what is drawn; 0.13 by default.")
-    ] = None,
+    rendered_share: RenderedShare = None,
 ) -> None:
     """Train the U-Net on the autoencoder's latents; needs its folder in --output.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,6 +28,14 @@ from pipelines.training.wordnet import WordNet
 
 _SEED = 100
 """The evaluation's judges start from seeds 0 and 1: these have nothing in common with them but the pack."""
+
+_LEAST_WISHED = 2
+"""Told of fewer pictures a word is hardly known to the critics."""
+
+_KINDS = ((("05",), 0.2), (("13", "20"), 0.15), (("18",), 0.15), (("06",), 0.3))
+"""Animals, food and plants, persons, what is made: by WordNet's lexicographers' files, and their shares."""
+
+_OTHER_KINDS = len(_KINDS), 0.2
 
 _RENDERED_SHARE = 0.4
 """Of the single words that a U-Net is tuned by: of 3D renders the most is wanting."""
@@ -94,6 +103,7 @@ def reward_with_critics(
     seed: int,
     weight: float | None,
     learning_rate: float | None,
+    rendered_share: float | None,
     judge_steps: int,
     resume: bool,
     workers: int,
@@ -102,8 +112,7 @@ def reward_with_critics(
 ) -> None:
     """Train the critics, unless an earlier call has, and tune the model's U-Net; leaves `output/model`.
 
-    `aim` is one of `AIMS`. Single words are wished for where `wordnet` knows them for things, as the square
-    root of how often pictures show them: the commonest more often, but not alone.
+    `aim` is one of `AIMS`. Single words are wished for where `wordnet` knows them for things.
     Raises FileNotFoundError where `data` holds no shard.
     """
     run = Run.start(data, output, size=size, resume=resume, workers=workers, limit=limit)
@@ -116,10 +125,8 @@ def reward_with_critics(
         )
         del bank  # the run loads its own
     facts = _facts(data, limit)
-    words = {
-        word: count**0.5
-        for word, count in known_words(facts, wordnet, load_tokenizer(model / "tokenizer")).items()
-    }
+    told = known_words(facts, wordnet, load_tokenizer(model / "tokenizer"), _LEAST_WISHED)
+    words = weigh_subjects(told, wordnet)
     common = common_words(one.title for one in facts)
     run.reward(
         model,
@@ -133,7 +140,22 @@ def reward_with_critics(
         batch_size=batch_size,
         weight=weight,
         learning_rate=learning_rate,
+        rendered_share=rendered_share,
     )
+
+
+def weigh_subjects(told: Mapping[str, int], net: WordNet) -> dict[str, float]:
+    """How often each word is wished for, by how many pictures it is told of: the commonest more often.
+
+    But not alone, and of each kind of subject as many as `_KINDS` says: one word of the pack's in 25 is an
+    animal, and an artist asks for more.
+    """
+    shares = {lexicon: (number, share) for number, (kind, share) in enumerate(_KINDS) for lexicon in kind}
+    kinds = {word: shares.get(net.files[net.things(word)[0]], _OTHER_KINDS) for word in told}
+    totals = Counter[int]()
+    for word, count in told.items():
+        totals[kinds[word][0]] += count**0.5
+    return {word: kinds[word][1] * count**0.5 / totals[kinds[word][0]] for word, count in told.items()}
 
 
 def _facts(data: Path, limit: int | None) -> list[Facts]:

@@ -41,6 +41,9 @@ Own = Annotated[
         exists=True, file_okay=False, help="A folder with what `rank` left in folders: trained on as well."
     ),
 ]
+RenderedShare = Annotated[
+    float | None, typer.Option(min=0, max=0.95, help="3D renders among what is drawn; 0.13 by default.")
+]
 EnglishWords = Annotated[
     Path, typer.Option(exists=True, dir_okay=False, help="English words, the commonest first.")
 ]

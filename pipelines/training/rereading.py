@@ -39,8 +39,10 @@ _OFTEN = 0.06
 """What e times as many pictures of a word count for: of two that are near, the better known."""
 
 
-def known_words(facts: Sequence[Facts], net: WordNet, tokenizer: CLIPTokenizer) -> dict[str, int]:
-    """Nouns of things, of one token each, that are told of some pictures, and of how many.
+def known_words(
+    facts: Sequence[Facts], net: WordNet, tokenizer: CLIPTokenizer, least: int = _LEAST_PICTURES
+) -> dict[str, int]:
+    """Nouns of things, of one token each, that are told of `least` pictures or more, and of how many.
 
     A word that is an adjective too ("young", "orange") is no thing that another could be read as.
     """
@@ -51,7 +53,7 @@ def known_words(facts: Sequence[Facts], net: WordNet, tokenizer: CLIPTokenizer) 
     return {
         word: count
         for word, count in counts.items()
-        if count >= _LEAST_PICTURES
+        if count >= least
         and net.things(word)
         and all(part != "a" for part, _ in net.senses.get(word, []))
         and len(tokenizer.tokenize(word)) == 1

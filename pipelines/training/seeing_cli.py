@@ -20,6 +20,7 @@ from pipelines.training.options import (
     MaxSteps,
     Minutes,
     Output,
+    RenderedShare,
     Resume,
     Size,
     WordNetFolder,
@@ -134,6 +135,7 @@ def reward(
         float | None, typer.Option(min=0, help="What the critics' loss counts beside the pack's.")
     ] = None,
     learning_rate: LearningRate = None,
+    rendered_share: RenderedShare = None,
     judge_steps: JudgeSteps = 3000,
     resume: Resume = False,
     workers: Workers = CORES,
@@ -166,6 +168,7 @@ def reward(
         seed=seed,
         weight=weight,
         learning_rate=learning_rate,
+        rendered_share=rendered_share,
         judge_steps=judge_steps,
         resume=resume,
         workers=workers,

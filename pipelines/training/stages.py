@@ -269,11 +269,12 @@ class Run:
         batch_size: int | None = None,
         weight: float | None = None,
         learning_rate: float | None = None,
+        rendered_share: float | None = None,
     ) -> None:
         """Tune a finished model folder's U-Net to please critics, into `output/model`."""
         train_reward(
             self.accelerator,
-            self._bank(),
+            self._bank(rendered_share),
             self.output,
             model,
             critics,

@@ -19,7 +19,7 @@ from pipelines.training.architecture import build_scheduler, load_tokenizer
 from pipelines.training.captions import Facts
 from pipelines.training.cli import train_app
 from pipelines.training.commissions import Commission, commission_wishes
-from pipelines.training.critics import gather_critics
+from pipelines.training.critics import gather_critics, weigh_subjects
 from pipelines.training.crowds import Crowd, Neighbourhood
 from pipelines.training.diffusion import NoisePrediction
 from pipelines.training.evaluation.dual_encoder import SubjectRanks
@@ -34,6 +34,7 @@ from pipelines.training.pictures import PictureBank, to_images, to_pixels
 from pipelines.training.ranking import Critics, Wish
 from pipelines.training.reward import RewardLoss, RewardTraining, Trajectory
 from pipelines.training.verdicts import AIMS, Weights, ask_critics, displeasure, freeze
+from pipelines.training.wordnet import WordNet
 from tests.toy_pack import write_classifier, write_pack, write_wordnet
 
 SHAPE = FORMATS[-1]
@@ -274,6 +275,30 @@ def test_an_aim_says_what_the_critics_insist_on(run: Path, tmp_path: Path) -> No
     meant = AIMS["styles"].weights.style / AIMS["subjects"].weights.style
     assert meant == 2
     assert told["styles"]["style"] / told["subjects"]["style"] == pytest.approx(meant, rel=0.3)
+
+
+def test_what_is_learnt_beside_can_have_more_renders(run: Path, tmp_path: Path) -> None:
+    few, many = (
+        _tune(run, tmp_path / share, "--max-steps", "1", "--batch-size", "12", "--rendered-share", share)[0]
+        for share in ("0", "0.95")
+    )
+    assert few["style"] == pytest.approx(many["style"], rel=0.01), "the wishes are the same,"
+    assert few["loss"] != pytest.approx(many["loss"], rel=0.01), "the pack's pictures are not"
+
+
+def test_kinds_of_subjects_are_wished_for_by_their_shares_and_words_by_the_root_of_their_pictures() -> None:
+    files = {"horse": "05", "cat": "05", "man": "18", "bridge": "06", "sea": "17", "storm": "19"}
+    net = WordNet()
+    for word, file in files.items():
+        sense = ("n", word)
+        net.senses[word], net.names[sense], net.files[sense] = [sense], [word], file
+    weights = weigh_subjects({"horse": 16, "cat": 4, "man": 900, "bridge": 9, "sea": 9, "storm": 1}, net)
+    assert weights["horse"] == pytest.approx(2 * weights["cat"])
+    assert weights["horse"] + weights["cat"] == pytest.approx(0.2), "animals are wished for that often,"
+    assert weights["man"] == pytest.approx(0.15), "however many people the pack shows"
+    assert weights["bridge"] == pytest.approx(0.3)
+    assert weights["sea"] == pytest.approx(3 * weights["storm"]), "all other kinds are one"
+    assert weights["sea"] + weights["storm"] == pytest.approx(0.2)
 
 
 def test_a_judge_looks_on_while_a_companion_is_distilled(run: Path, critics: Critics, tmp_path: Path) -> None:
