@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import torch
 
-from pipelines.training.evaluation.dual_encoder import SubjectRanks
 from pipelines.training.evaluation.judge import doubts, labels_of
 from pipelines.training.evaluation.network import glance
 from pipelines.training.evaluation.palette import WORDS, missing_colours
+from pipelines.training.evaluation.subjects import SubjectRanks
 from pipelines.training.ranking import Critics, Wish
 
 

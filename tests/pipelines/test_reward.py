@@ -22,11 +22,11 @@ from pipelines.training.commissions import Commission, commission_wishes
 from pipelines.training.critics import gather_critics, weigh_subjects
 from pipelines.training.crowds import Crowd, Neighbourhood
 from pipelines.training.diffusion import NoisePrediction
-from pipelines.training.evaluation.dual_encoder import SubjectRanks
 from pipelines.training.evaluation.judge import TOY_NETWORK, Judge, doubts, labels_of, load_judge
 from pipelines.training.evaluation.metrics import frechet_distance
 from pipelines.training.evaluation.network import glance
 from pipelines.training.evaluation.palette import WORDS, log_palette_shares, palette_words
+from pipelines.training.evaluation.subjects import SubjectRanks
 from pipelines.training.grain import Grain, detail
 from pipelines.training.latent_bank import load_frozen_autoencoder, tokenize
 from pipelines.training.pack import FORMATS

@@ -32,7 +32,7 @@ from pipelines.training.architecture import (
     train_tokenizer,
 )
 from pipelines.training.evaluation.judge import NetworkSize, cached, save
-from pipelines.training.evaluation.network import Backbone, fit, look, view_rows
+from pipelines.training.evaluation.network import Backbone, fit, view_rows
 from pipelines.training.latent_bank import tokenize
 from pipelines.training.pack import Format, Row
 from pipelines.training.pictures import PictureBank
@@ -269,34 +269,3 @@ def load_or_train_dual_encoder(
     fit(encoder, loss_of_step, steps=steps, learning_rate=1e-3, weight_decay=0.2, say=say)
     save(encoder, path, told)
     return encoder, tokenizer
-
-
-class SubjectRanks:
-    """Where a subject stands among all, by the dual encoder's likeness to a picture."""
-
-    def __init__(
-        self,
-        encoder: DualEncoder,
-        tokenizer: CLIPTokenizer,
-        names: Sequence[str],
-        device: torch.device,
-    ) -> None:
-        """Rank among `names`."""
-        self.encoder, self.tokenizer, self.names, self.device = encoder, tokenizer, tuple(names), device
-
-    def ranks(
-        self, images: Sequence[torch.Tensor], subjects: Sequence[str], styles: Sequence[str]
-    ) -> torch.Tensor:
-        """The rank of each picture's subject, 0 for the first: (N,) for images (height, width, 3) uint8."""
-        seen = look(self.encoder, images, self.device)
-        queries = {style: self.queries(style) for style in set(styles)}
-        likeness = torch.stack([queries[style] @ vector for style, vector in zip(styles, seen, strict=True)])
-        index = torch.tensor([self.names.index(subject) for subject in subjects], device=self.device)
-        return (likeness > likeness.gather(1, index[:, None])).sum(1)
-
-    @torch.no_grad()
-    def queries(self, style: str) -> torch.Tensor:
-        """The mean vector of every subject's wordings in a style, (names, D)."""
-        wordings = [query.format(name, style) for name in self.names for query in QUERIES]
-        vectors = self.encoder.encode_words(tokenize(self.tokenizer, wordings).to(self.device))
-        return vectors.unflatten(0, (len(self.names), len(QUERIES))).mean(1)

@@ -17,7 +17,7 @@ from torch import nn
 from pipelines.models.find import Companion, ModelFolder
 from pipelines.models.load import load_model
 from pipelines.training.autoencoder import measure_autoencoder
-from pipelines.training.evaluation.dual_encoder import SubjectRanks, load_or_train_dual_encoder
+from pipelines.training.evaluation.dual_encoder import load_or_train_dual_encoder
 from pipelines.training.evaluation.judge import (
     TOY_NETWORK,
     Judge,
@@ -53,12 +53,10 @@ from pipelines.training.evaluation.prompts import (
     plan_pairs,
     plan_subjects,
 )
+from pipelines.training.evaluation.subjects import TOP, SubjectRanks, rank_real_pictures
 from pipelines.training.pack import prepare_pack
 from pipelines.training.pictures import PictureBank
 from pipelines.training.sheets import save_sheet
-
-TOP = 5
-"""A subject counts as shown when it is among this many likeliest of all subjects."""
 
 Part = Literal[
     "autoencoder", "agreement", "companion", "captions", "frechet", "subjects", "pairs", "diversity", "mixing"
@@ -290,21 +288,10 @@ class Evaluation:
         images = self._paint("subjects", wanted)
         ranks = self.subjects.ranks(images, [w.subject for w in wanted], [w.style for w in wanted])
         painted, rendered = (ranks < TOP).float().chunk(2)
-        shown = [
-            (image, subject, row.style)
-            for (_, row), image in zip(self.rows, self.real, strict=True)
-            for subject in self.prompts.subjects.names
-            if any(re.search(rf"\b{subject}\b", caption) for caption in row.captions)
-        ]
-        real = float("nan")
-        if shown:
-            pictures, subjects, styles = zip(*shown, strict=True)
-            real = float((self.subjects.ranks(pictures, subjects, styles) < TOP).float().mean())
         return {
             "painted, in top 5": float(painted.mean()),
             "3d render, in top 5": float(rendered.mean()),
-            "real held-out, in top 5": real,
-            "real held-out, pictures and subjects": len(shown),
+            **rank_real_pictures(self.subjects, self.bank),
             "by chance": TOP / len(self.prompts.subjects.names),
         }
 

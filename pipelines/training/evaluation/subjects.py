@@ -1,0 +1,86 @@
+"""Which of many subjects does a picture show? A dual encoder's ranks, and how well it ranks real pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from transformers import CLIPTokenizer
+
+from pipelines.training.evaluation.dual_encoder import QUERIES, DualEncoder
+from pipelines.training.evaluation.network import held_out, look
+from pipelines.training.latent_bank import tokenize
+from pipelines.training.pack import RENDERED
+from pipelines.training.pictures import PictureBank
+
+TOP = 5
+"""A subject counts as shown when it is among this many likeliest of all subjects."""
+
+_RENDERS = 12
+"""Of the renders of one subject so many are looked at, spread over all: men have hundreds."""
+
+
+class SubjectRanks:
+    """Where a subject stands among all, by the dual encoder's likeness to a picture."""
+
+    def __init__(
+        self,
+        encoder: DualEncoder,
+        tokenizer: CLIPTokenizer,
+        names: Sequence[str],
+        device: torch.device,
+    ) -> None:
+        """Rank among `names`."""
+        self.encoder, self.tokenizer, self.names, self.device = encoder, tokenizer, tuple(names), device
+
+    def ranks(
+        self, images: Sequence[torch.Tensor], subjects: Sequence[str], styles: Sequence[str]
+    ) -> torch.Tensor:
+        """The rank of each picture's subject, 0 for the first: (N,) for images (height, width, 3) uint8."""
+        seen = look(self.encoder, images, self.device)
+        queries = {style: self.queries(style) for style in set(styles)}
+        likeness = torch.stack([queries[style] @ vector for style, vector in zip(styles, seen, strict=True)])
+        index = torch.tensor([self.names.index(subject) for subject in subjects], device=self.device)
+        return (likeness > likeness.gather(1, index[:, None])).sum(1)
+
+    @torch.no_grad()
+    def queries(self, style: str) -> torch.Tensor:
+        """The mean vector of every subject's wordings in a style, (names, D)."""
+        wordings = [query.format(name, style) for name in self.names for query in QUERIES]
+        vectors = self.encoder.encode_words(tokenize(self.tokenizer, wordings).to(self.device))
+        return vectors.unflatten(0, (len(self.names), len(QUERIES))).mean(1)
+
+
+def rank_real_pictures(ranks: SubjectRanks, bank: PictureBank) -> dict[str, float]:
+    """How often the right one of all subjects is among the likeliest `TOP` of real pictures.
+
+    Of held-out pictures, by their captions; and of 3D renders that the dual encoder learnt from, which is the
+    most that a model's renders can hope for: the mean of all subjects, those that no render shows among them.
+    """
+    rows, real = held_out(bank)
+    shown = [
+        (image, subject, row.style)
+        for (_, row), image in zip(rows, real, strict=True)
+        for subject in ranks.names
+        if any(re.search(rf"\b{subject}\b", caption) for caption in row.captions)
+    ]
+    renders = [
+        (bank.pixels[shape][index], row.words)
+        for shape, rows in bank.rows.items()
+        for index, row in enumerate(rows)
+        if row.style == RENDERED and not row.validation
+    ]
+    of_each = [[(image, name, RENDERED) for image, told in renders if name in told] for name in ranks.names]
+    known = [_share_in_top(ranks, some[:: -(-len(some) // _RENDERS)]) for some in of_each if some]
+    return {
+        "real held-out, in top 5": _share_in_top(ranks, shown) if shown else float("nan"),
+        "real held-out, pictures and subjects": len(shown),
+        "3d renders learnt from, in top 5": sum(known) / len(ranks.names),
+        "subjects that are in no 3d render learnt from": len(ranks.names) - len(known),
+    }
+
+
+def _share_in_top(ranks: SubjectRanks, shown: Sequence[tuple[torch.Tensor, str, str]]) -> float:
+    pictures, subjects, styles = zip(*shown, strict=True)
+    return float((ranks.ranks(pictures, subjects, styles) < TOP).float().mean())
