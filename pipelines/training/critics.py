@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -32,10 +31,10 @@ _SEED = 100
 _LEAST_WISHED = 2
 """Told of fewer pictures a word is hardly known to the critics."""
 
-_KINDS = ((("05",), 0.2), (("13", "20"), 0.15), (("18",), 0.15), (("06",), 0.3))
-"""Animals, food and plants, persons, what is made: by WordNet's lexicographers' files, and their shares."""
+_KINDS = {"05": "animals", "13": "plants", "20": "plants", "18": "persons", "06": "things"}
+"""Kinds of subjects by WordNet's lexicographers' files; food is with the plants, what is made are things."""
 
-_OTHER_KINDS = len(_KINDS), 0.2
+_KIND_SHARES = {"animals": 0.2, "plants": 0.15, "persons": 0.15, "things": 0.3, "others": 0.2}
 
 _RENDERED_SHARE = 0.4
 """Of the single words that a U-Net is tuned by: of 3D renders the most is wanting."""
@@ -147,15 +146,15 @@ def reward_with_critics(
 def weigh_subjects(told: Mapping[str, int], net: WordNet) -> dict[str, float]:
     """How often each word is wished for, by how many pictures it is told of: the commonest more often.
 
-    But not alone, and of each kind of subject as many as `_KINDS` says: one word of the pack's in 25 is an
-    animal, and an artist asks for more.
+    But not alone, and of each kind of subject as many as `_KIND_SHARES` says: one word of the pack's in 25 is
+    an animal, and an artist asks for more.
     """
-    shares = {lexicon: (number, share) for number, (kind, share) in enumerate(_KINDS) for lexicon in kind}
-    kinds = {word: shares.get(net.files[net.things(word)[0]], _OTHER_KINDS) for word in told}
-    totals = Counter[int]()
-    for word, count in told.items():
-        totals[kinds[word][0]] += count**0.5
-    return {word: kinds[word][1] * count**0.5 / totals[kinds[word][0]] for word, count in told.items()}
+    kinds = {word: _KINDS.get(net.files[net.things(word)[0]], "others") for word in told}
+    roots = {word: count**0.5 for word, count in told.items()}
+    totals = dict.fromkeys(_KIND_SHARES, 0.0)
+    for word, root in roots.items():
+        totals[kinds[word]] += root
+    return {word: _KIND_SHARES[kinds[word]] * root / totals[kinds[word]] for word, root in roots.items()}
 
 
 def _facts(data: Path, limit: int | None) -> list[Facts]:

@@ -2,7 +2,7 @@
 
 Contrastive training as in CLIP (Radford et al., 2021), small, and with three changes. Captions mostly tell of
 style, artist and colour, so nine texts of ten are one word alone, asked for as subjects are. It is words that
-are drawn for these, not pictures: the pack's one lion would hardly be met among all its portraits. And texts
+are drawn for these, not pictures: what one picture shows would hardly be met among the portraits. And texts
 are often alike ("romanticism"; "a cat"), so a text is right of every picture that it could have been drawn
 for. The pack is small for learning what a lighthouse looks like: pictures can be seen through an ImageNet
 classifier's answers, which stay as they are (as in LiT, Zhai et al., 2022), and so are asked for beforehand.
@@ -54,13 +54,13 @@ _BATCHES = 4
 _LOOKS = 2
 """How often a classifier is asked about each row, each time about another crop."""
 
+_LOOKED_AT_ONCE = 256
+
 QUERIES = ("{}", "a {}", "a painting of {}", "{}, {}")
 """How a subject is asked for; the last takes the style of the picture. Their embeddings are averaged."""
 
-
-_LOOKED_AT_ONCE = 256
-
 Answers = dict[Format, torch.Tensor]
+"""What a classifier says of a bank's rows, by format: (N, looks, K)."""
 
 
 class DualEncoder(nn.Module):
@@ -202,7 +202,7 @@ class _Words:
 
 @torch.no_grad()
 def look_beforehand(bank: PictureBank, backbone: Callable[[torch.Tensor], torch.Tensor]) -> Answers:
-    """What a backbone sees in `_LOOKS` crops of each row, by format: (N, looks, K), float16."""
+    """What a backbone sees in `_LOOKS` crops of each row, in float16."""
     answers: Answers = {}
     for shape, rows in bank.rows.items():
         every = torch.arange(len(rows), device=bank.device).repeat_interleave(_LOOKS)

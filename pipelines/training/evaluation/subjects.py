@@ -55,8 +55,9 @@ class SubjectRanks:
 def rank_real_pictures(ranks: SubjectRanks, bank: PictureBank) -> dict[str, float]:
     """How often the right one of all subjects is among the likeliest `TOP` of real pictures.
 
-    Of held-out pictures, by their captions; and of 3D renders that the dual encoder learnt from, which is the
-    most that a model's renders can hope for: the mean of all subjects, those that no render shows among them.
+    Of held-out pictures, by their captions; and of 3D renders that the dual encoder learnt from: the mean of
+    all subjects, where those that no render shows count as never right. By a dual encoder that hardly knows
+    these, a model that paints renders as the pack has them gains nothing by it.
     """
     rows, real = held_out(bank)
     shown = [
