@@ -9,7 +9,7 @@ export function el(tagAndClasses, attributes = {}, ...children) {
   node.classList.add(...classes);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    if (name.startsWith("on")) node[name] = value;
     else node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.filter((child) => child !== null && child !== undefined));
@@ -92,6 +92,29 @@ export function write(node, text) {
 
 export function isTyping(target) {
   return target instanceof Element && target.closest("input, textarea, select, [contenteditable=true]") !== null;
+}
+
+// Puts these in a place where what is alike already stays: a button that is made anew between press and release
+// has no click, and none that is made anew has the focus.
+export function refill(place, nodes) {
+  let next = place.firstElementChild;
+  const clear = (end) => {
+    while (next !== end) {
+      const gone = next;
+      next = next.nextElementSibling;
+      gone.remove();
+    }
+  };
+  for (const node of nodes) {
+    let alike = next;
+    while (alike && !alike.isEqualNode(node)) alike = alike.nextElementSibling;
+    if (alike) {
+      clear(alike);
+      alike.onclick = node.onclick; // which may know more
+      next = alike.nextElementSibling;
+    } else place.insertBefore(node, next);
+  }
+  clear(null);
 }
 
 // Calls back each time the element comes into view: tabs hide what they do not show.

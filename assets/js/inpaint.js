@@ -2,7 +2,7 @@
 
 import { Board } from "./board.js";
 import { bringing } from "./bringing.js";
-import { blobOf, el } from "./dom.js";
+import { blobOf, el, refill } from "./dom.js";
 import { hear, say, tell } from "./desk.js";
 import { FillForm } from "./fillform.js";
 import { Fills, wordsFor } from "./fills.js";
@@ -12,6 +12,7 @@ import { Laying } from "./laying.js";
 import { MaskTools } from "./masktools.js";
 import { offersOf, wovenOffers } from "./offers.js";
 import { imageOf, pictureAt, Refusal, send } from "./sources.js";
+import { Thumbs } from "./thumbs.js";
 import { Weaving } from "./weaving.js";
 
 const NOTHING = [0, 0, 0, 0];
@@ -77,11 +78,11 @@ class Inpainting {
       this.board.draw();
     });
     this.comparing = el("div.inpaint-comparing", {}, el("span", {}, "After"), this.slider, el("span", {}, "Before"), this.laying.element);
-    this.thumbs = el("div.inpaint-fills", { role: "group", "aria-label": "Fills" });
+    this.thumbs = new Thumbs((job) => this.#choose(job));
     this.actions = el("div.inpaint-actions");
     this.status = el("p.inpaint-status", { role: "status" });
     const line = el("div.inpaint-line", {}, this.status, this.tools.list.element, this.actions);
-    this.root.querySelector(".inpaint-bar").replaceChildren(this.tools.element, this.comparing, this.thumbs, line);
+    this.root.querySelector(".inpaint-bar").replaceChildren(this.tools.element, this.comparing, this.thumbs.element, line);
     bringing(this.root, (file) => this.bring(file));
   }
 
@@ -329,19 +330,14 @@ class Inpainting {
     this.status.textContent = woven ? "Paint where the other fill should show." : job ? wordsFor(job) : view === "mask" ? "Paint over what should change." : "";
     this.laying.show(job);
     this.tools.list.show();
-    this.thumbs.hidden = all.length < 2;
-    this.thumbs.replaceChildren(...(all.length < 2 ? [] : all.map((one) => {
-      const thumb = el("button.inpaint-thumb", { type: "button", "aria-pressed": String(one.id === shown?.id), "aria-label": `Fill ${one.index + 1}`, onclick: () => this.#choose(one) });
-      if (one.preview) thumb.append(el("img", { src: one.preview, alt: "" }));
-      return thumb;
-    })));
+    this.thumbs.show(all, shown);
     const laid = this.laying.of(job);
     const other = all.find((one) => one.artwork && one.id !== job?.id);
     const now = JSON.stringify([view, laid?.artwork, job?.id, job?.state, laid?.timeline_ready, running, this.kept.before.length, other?.id, woven]);
     if (now === this.offered) return;
     this.offered = now;
     const what = { job, laid, other, running, last: this.kept.last, source: this.kept.desk.source };
-    this.actions.replaceChildren(...(woven ? wovenOffers(this) : offersOf(what, this)));
+    refill(this.actions, woven ? wovenOffers(this) : offersOf(what, this));
   }
 
   #show(view, busy = false) {

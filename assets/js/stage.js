@@ -1,6 +1,6 @@
 // The stage of the first tab: it follows a group of jobs while they are painted and shows what they became.
 
-import { blobOf, button, el, isTyping, parseJSON } from "./dom.js";
+import { blobOf, button, el, isTyping, parseJSON, refill } from "./dom.js";
 import { goTo, hear, openTimeline, repaint, say, tell, useSettings } from "./desk.js";
 import { Film, wholeTile } from "./film.js";
 import { closeReel, fetchReel, threadReel } from "./reel.js";
@@ -193,7 +193,7 @@ class Stage {
     if (this.root.getBoundingClientRect().top < 0) window.scrollTo({ top: 0 });
   }
 
-  // The row of actions is made anew only when what can be done has changed, so that a focus is not lost.
+  // The row of actions changes only where what can be done has changed.
   #offer(job, running, jobs) {
     const done = job?.state === "done" && job.artwork;
     const drawn = jobs.every((one) => one.timeline_ready);
@@ -226,7 +226,7 @@ class Stage {
       stop.append(el("kbd", {}, "Esc"));
       buttons.push(stop);
     }
-    this.actions.replaceChildren(...buttons);
+    refill(this.actions, buttons);
   }
 
   #actionsFor(job) {

@@ -130,6 +130,37 @@ def test_fills_are_compared_kept_and_painted_on_from(artist: Visit, painting: Pa
     expect_board(page, covered)
 
 
+def test_what_is_pressed_is_done_whatever_comes_meanwhile(artist: Visit, painting: Path) -> None:
+    artist.enter()
+    page = to_inpainting(artist)
+    status, timeline = page.locator(".inpaint-status"), page.get_by_role("button", name="Open timeline")
+    page.locator(".inpaint input[type=file]").set_input_files(painting)
+    expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
+    stroke(page, (0.45, 0.5), (0.55, 0.5))
+    page.locator("#fill-num_inference_steps").fill("12")
+    page.locator("#fill-pictures").fill("2")
+    page.locator(".inpaint-fill").click()
+
+    # A small picture that changes under the pointer.
+    second = page.get_by_role("button", name="Fill 2")
+    expect(second.locator("img")).to_be_visible()
+    second.hover()
+    page.mouse.down()
+    pressed_on = second.locator("img").get_attribute("src") or ""
+    expect(second.locator("img")).not_to_have_attribute("src", pressed_on)
+    page.mouse.up()
+    expect(second).to_have_attribute("aria-pressed", "true")
+
+    # A button beside one that its timeline, when it is there, changes.
+    expect(status).to_have_text(re.compile(r"^Finished"))
+    brush = page.get_by_role("button", name="Brush another in")
+    brush.hover()
+    page.mouse.down()
+    expect(timeline).to_be_enabled()
+    page.mouse.up()
+    expect(page.locator(".inpaint")).to_have_attribute("data-view", "weaving")
+
+
 def test_what_cannot_be_done_is_said_and_nothing_is_lost(artist: Visit, painting: Path) -> None:
     artist.enter()
     page = to_inpainting(artist)
