@@ -58,9 +58,9 @@ class Presets:
         same = next((preset for preset in known if preset.name == name), None)
         if same is None and len(known) >= MAX_PRESETS:
             raise BadInput(f"{MAX_PRESETS} mixes are kept already: delete one first.", "preset")
-        preset = Preset(
-            id=same.id if same else uuid.uuid4().hex, name=name, created=now(), mix=mix, artwork=artwork
-        )
+        # Made of the name: kept twice at the same moment, it is one file all the same.
+        preset_id = same.id if same else uuid.uuid5(uuid.UUID(int=0), name).hex
+        preset = Preset(id=preset_id, name=name, created=now(), mix=mix, artwork=artwork)
         folder = self._data.presets(artist_id)
         with refusing_when_full():
             folder.mkdir(parents=True, exist_ok=True)
