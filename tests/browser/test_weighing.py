@@ -46,6 +46,29 @@ def test_ctrl_and_an_arrow_weigh_the_word_at_the_caret(artist: Visit) -> None:
     expect(prompt).to_have_value("(a grey lighthouse:3), impressionism")  # between words there is none
 
 
+HINT = '"Ctrl + ↑ ↓ weighs a word"'
+
+
+def test_every_prompt_tells_how_its_words_are_weighed_and_lets_them(artist: Visit) -> None:
+    artist.enter()
+    page = artist.page
+    for tab, field in (
+        ("prompt-to-image", "field-prompt"),
+        ("style-blending", "mix-prompt"),
+        ("inpainting", "fill-prompt"),
+    ):
+        page.locator(f"#{tab}-button").click()
+        prompt = page.locator(f"textarea#{field}, #{field} textarea")
+        told = """({labels: [label]}) =>
+            getComputedStyle(label.querySelector("span") ?? label, "::after").content"""
+        prompt.fill("")
+        assert prompt.evaluate(told) != HINT  # there is no word yet
+        prompt.press_sequentially("boat")
+        assert prompt.evaluate(told) == HINT
+        prompt.press("Control+ArrowUp")
+        expect(prompt).to_have_value("(boat:1.1)")
+
+
 PROMPTS = ("a (b:1.4) (c d: .5) (e:9)", "((x:2)) (y:) :z (w:3) (v:3.0001)", "(7:13) (q:0)")
 
 
