@@ -282,6 +282,8 @@ def test_whole_evaluation_writes_finite_figures_and_keeps_its_judges(
     assert figures["subjects"]["real held-out, pictures and subjects"] > 0
     assert figures["subjects"]["subjects that are in no 3d render learnt from"] == 5, "there are only cats"
     assert 0 <= figures["subjects"]["3d renders learnt from, in top 5"] <= 1 / 6
+    painted = figures["subjects"]["subjects that are in no painting learnt from"]
+    assert figures["subjects"]["paintings learnt from, in top 5"] <= (6 - painted) / 6
     assert figures["mixing"]["prompts"] == 2
     assert all(abs(figures["mixing"][f"{way}, Spearman of the mean"]) <= 1 for way in WAYS)
 

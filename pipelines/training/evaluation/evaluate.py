@@ -291,7 +291,7 @@ class Evaluation:
         return {
             "painted, in top 5": float(painted.mean()),
             "3d render, in top 5": float(rendered.mean()),
-            **rank_real_pictures(self.subjects, self.bank),
+            **rank_real_pictures(self.subjects, self.bank, self.prompts.subjects.painted_styles),
             "by chance": TOP / len(self.prompts.subjects.names),
         }
 

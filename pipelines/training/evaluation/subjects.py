@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from transformers import CLIPTokenizer
@@ -17,8 +17,8 @@ from pipelines.training.pictures import PictureBank
 TOP = 5
 """A subject counts as shown when it is among this many likeliest of all subjects."""
 
-_RENDERS = 12
-"""Of the renders of one subject so many are looked at, spread over all: men have hundreds."""
+_PICTURES = 12
+"""Of the pictures of one subject so many are looked at, spread over all: men have hundreds."""
 
 
 class SubjectRanks:
@@ -52,12 +52,14 @@ class SubjectRanks:
         return vectors.unflatten(0, (len(self.names), len(QUERIES))).mean(1)
 
 
-def rank_real_pictures(ranks: SubjectRanks, bank: PictureBank) -> dict[str, float]:
+def rank_real_pictures(
+    ranks: SubjectRanks, bank: PictureBank, painted_styles: Collection[str]
+) -> dict[str, float]:
     """How often the right one of all subjects is among the likeliest `TOP` of real pictures.
 
-    Of held-out pictures, by their captions; and of 3D renders that the dual encoder learnt from: the mean of
-    all subjects, where those that no render shows count as never right. By a dual encoder that hardly knows
-    these, a model that paints renders as the pack has them gains nothing by it.
+    Of held-out pictures, by their captions; and of pictures that the dual encoder learnt from, in the
+    `painted_styles` and as 3D renders: the mean of all subjects, as of what a model paints, where those that
+    no picture shows count as never right. It is beside these that a model's own figures are to be read.
     """
     rows, real = held_out(bank)
     shown = [
@@ -66,19 +68,30 @@ def rank_real_pictures(ranks: SubjectRanks, bank: PictureBank) -> dict[str, floa
         for subject in ranks.names
         if any(re.search(rf"\b{subject}\b", caption) for caption in row.captions)
     ]
-    renders = [
-        (bank.pixels[shape][index], row.words)
-        for shape, rows in bank.rows.items()
-        for index, row in enumerate(rows)
-        if row.style == RENDERED and not row.validation
-    ]
-    of_each = [[(image, name, RENDERED) for image, told in renders if name in told] for name in ranks.names]
-    known = [_share_in_top(ranks, some[:: -(-len(some) // _RENDERS)]) for some in of_each if some]
     return {
         "real held-out, in top 5": _share_in_top(ranks, shown) if shown else float("nan"),
         "real held-out, pictures and subjects": len(shown),
-        "3d renders learnt from, in top 5": sum(known) / len(ranks.names),
-        "subjects that are in no 3d render learnt from": len(ranks.names) - len(known),
+        **_rank_learnt(ranks, bank, painted_styles, "painting"),
+        **_rank_learnt(ranks, bank, (RENDERED,), "3d render"),
+    }
+
+
+def _rank_learnt(
+    ranks: SubjectRanks, bank: PictureBank, styles: Collection[str], called: str
+) -> dict[str, float]:
+    learnt = [
+        (bank.pixels[shape][index], row)
+        for shape, rows in bank.rows.items()
+        for index, row in enumerate(rows)
+        if row.style in styles and not row.validation
+    ]
+    of_each = [
+        [(image, name, row.style) for image, row in learnt if name in row.words] for name in ranks.names
+    ]
+    known = [_share_in_top(ranks, some[:: -(-len(some) // _PICTURES)]) for some in of_each if some]
+    return {
+        f"{called}s learnt from, in top 5": sum(known) / len(ranks.names),
+        f"subjects that are in no {called} learnt from": len(ranks.names) - len(known),
     }
 
 
