@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -65,16 +66,15 @@ def write_classifier(path: Path) -> Path:
     return path
 
 
-def write_wordnet(folder: Path) -> Path:
-    """Write WordNet's files with three words: harbours and men can be seen, a portrait is no thing."""
-    data = [
-        "00000001 06 n 01 harbour 0 000 | a haven",
-        "00000002 18 n 01 man 0 000 | an adult",
-        "00000003 10 n 01 portrait 0 000 | a description",
-    ]
-    index = [
-        f"{name} n 1 0 1 0 0000000{number}" for number, name in enumerate(("harbour", "man", "portrait"), 1)
-    ]
+WORDS = {"harbour": "06", "man": "18", "portrait": "10"}
+"""Words and their lexicographers' files: harbours and men can be seen, a portrait is no thing."""
+
+
+def write_wordnet(folder: Path, words: Mapping[str, str] = WORDS) -> Path:
+    """Write WordNet's files with some nouns and the lexicographer's file of each; returns `folder`."""
+    numbered = list(enumerate(words.items(), 1))
+    data = [f"{number:08} {file} n 01 {name} 0 000 | told" for number, (name, file) in numbered]
+    index = [f"{name} n 1 0 1 0 {number:08}" for number, (name, _) in numbered]
     for part, lines, entries in (("noun", data, index), ("verb", [], []), ("adj", [], [])):
         (folder / f"data.{part}").write_text("\n".join(lines))
         (folder / f"index.{part}").write_text("\n".join(entries))

@@ -22,6 +22,7 @@ from pipelines.training.ranking import Critics, Ranking, TooAlike, plan_wishes, 
 from pipelines.training.rereading import known_words
 from pipelines.training.seeing import Seer, load_classifier, load_seer
 from pipelines.training.stages import Run
+from pipelines.training.transplants import Transplanting, cut_out, transplant
 from pipelines.training.verdicts import AIMS
 from pipelines.training.wordnet import WordNet
 
@@ -81,6 +82,47 @@ def rank_with_critics(
         output / "own" / name,
         common=common,
         ranking=ranking,
+        seed=seed,
+        say=say,
+    )
+
+
+def transplant_with_judge(
+    data: Path,
+    output: Path,
+    model: ModelFolder,
+    *,
+    wordnet: WordNet,
+    name: str,
+    count: int,
+    seed: int,
+    manner: Manner,
+    toy: bool,
+    judge_steps: int,
+    batch_size: int,
+    workers: int,
+    limit: int | None,
+    say: Callable[[str], None],
+) -> int:
+    """Train the critics' judge, unless an earlier call has, and transplant; returns what `own/name` holds.
+
+    Raises FileNotFoundError where `data` holds no shard, ValueError where it has nothing to transplant.
+    """
+    device = torch.device(PartialState().device or "cpu")
+    torch.set_float32_matmul_precision("high")
+    prepare_pack(data, output / "pack", workers=workers, limit=limit)
+    bank = PictureBank(output / "pack", device, seed=_SEED)
+    entries = read_shards(data, limit)
+    return transplant(
+        Painter(model, device, batch_size),
+        manner,
+        _gather_judge(bank, output, toy=toy, judge_steps=judge_steps, seed=_SEED, say=say),
+        cut_out(entries, wordnet),
+        bank,
+        count,
+        output / "own" / name,
+        common=common_words(entry.facts.title for entry in entries if not is_validation(entry.key)),
+        transplanting=Transplanting(),
         seed=seed,
         say=say,
     )
@@ -191,12 +233,23 @@ def gather_critics(
 
     The dual encoder sees through the classifier.
     """
-    network = TOY_NETWORK if toy else NetworkSize()
-    folder = output / "critics"
-    torch.manual_seed(seed)
-    judge = load_or_train_judge(bank, folder / "judge.safetensors", size=network, steps=judge_steps, say=say)
+    judge = _gather_judge(bank, output, toy=toy, judge_steps=judge_steps, seed=seed, say=say)
     torch.manual_seed(seed + 1)
     encoder, tokenizer = load_or_train_dual_encoder(
-        bank, folder, size=network, steps=judge_steps, say=say, classifier=classifier
+        bank,
+        output / "critics",
+        size=TOY_NETWORK if toy else NetworkSize(),
+        steps=judge_steps,
+        say=say,
+        classifier=classifier,
     )
     return Critics(judge, encoder, tokenizer, bank.device)
+
+
+def _gather_judge(
+    bank: PictureBank, output: Path, *, toy: bool, judge_steps: int, seed: int, say: Callable[[str], None]
+) -> Judge:
+    network = TOY_NETWORK if toy else NetworkSize()
+    torch.manual_seed(seed)
+    path = output / "critics" / "judge.safetensors"
+    return load_or_train_judge(bank, path, size=network, steps=judge_steps, say=say)

@@ -32,7 +32,7 @@ from pipelines.training.latent_bank import tokenize
 from pipelines.training.pack import CAPTIONS_PER_ROW, FORMATS, RENDERED, STYLE_SHARES, Format, Row, save_rows
 from pipelines.training.seeing import Seer
 
-_SHEETS = "botanical watercolour"
+SHEETS = "botanical watercolour"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def plan_wishes(
     word_share = word_share if words else 0.0
     told = {word for one in by_style[RENDERED] for word in telling_words(one, common)}
     rendered = {word: weight for word, weight in words.items() if word in told} or words
-    painted = [one for one in facts if one.genre and one.style not in (RENDERED, _SHEETS)]
+    painted = [one for one in facts if one.genre and one.style not in (RENDERED, SHEETS)]
     manners = sorted({one.style for one in painted})
     wishes: list[Wish] = []
     for _ in range(count):
@@ -173,7 +173,7 @@ def rank(
             kept.append((wish, images[index * ranking.candidates + trial], value))
         say(f"  {len(kept)} of {len(wishes)} wishes painted")
     chosen = without_poorest(kept, ranking.drop)
-    _write([(wish, image) for wish, image, _ in chosen], folder, common, seed)
+    write_own([(wish, image) for wish, image, _ in chosen], folder, common, seed)
     return len(chosen)
 
 
@@ -263,7 +263,7 @@ def without_poorest(
     return chosen
 
 
-def _write(
+def write_own(
     chosen: Sequence[tuple[Wish, torch.Tensor]], folder: Path, common: frozenset[str], seed: int
 ) -> None:
     """Lay pictures out as a prepared pack does; captions name the colours that came out."""

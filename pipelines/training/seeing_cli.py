@@ -1,4 +1,4 @@
-"""`python app.py train see`, `rank` and `reward`: what pictures show, and a model that is told how it paints.
+"""`app.py train see`, `rank`, `transplant`, `reward`: what pictures show, and a model told how it paints.
 
 torch is imported by the commands, not by this module, so that listing the commands stays quick.
 """
@@ -6,7 +6,7 @@ torch is imported by the commands, not by this module, so that listing the comma
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,6 +28,9 @@ from pipelines.training.options import (
 )
 from pipelines.training.refusing import check_data, find_or_refuse, need_limit, refused
 
+if TYPE_CHECKING:
+    from pipelines.training.wordnet import WordNet
+
 seeing_app = typer.Typer()
 
 Classifier = Annotated[
@@ -47,19 +50,24 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
+def _read_wordnet(folder: Path) -> WordNet:
+    from pipelines.training.wordnet import WordNet
+
+    try:
+        return WordNet.read(folder)
+    except FileNotFoundError as error:
+        raise refused(str(error)) from error
+
+
 @seeing_app.command()
 def see(
     data: Data, output: Output, classifier: Classifier, wordnet: WordNetFolder, limit: Limit = None
 ) -> None:
     """Learn from titles to say what a picture shows, and say it of all paintings: a seer and seen.tsv."""
     from pipelines.training.seeing import SeerTraining, train_seer
-    from pipelines.training.wordnet import WordNet
 
     check_data(data)
-    try:
-        net = WordNet.read(wordnet)
-    except FileNotFoundError as error:
-        raise refused(str(error)) from error
+    net = _read_wordnet(wordnet)
     path = train_seer(data, output, classifier, net, training=SeerTraining(), say=_say, limit=limit)
     typer.echo(f"{path}: {len(path.read_text().splitlines())} pictures")
 
@@ -116,6 +124,55 @@ def rank(
 
 
 @seeing_app.command()
+def transplant(
+    data: Data,
+    output: Output,
+    model: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="The model folder that paints them over.")
+    ],
+    wordnet: WordNetFolder,
+    name: Annotated[str, typer.Option(help="Of the folder in --output/own that they go to.")],
+    count: Annotated[int, typer.Option(min=1, help="How many are painted, before the poorest go.")] = 12000,
+    seed: Annotated[int, typer.Option(help="Another one lays other things on other grounds.")] = 0,
+    guidance_scale: Annotated[float | None, typer.Option(min=0, help="The model's own by default.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of the whole way; less than half is gone.")] = 24,
+    size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judge; toy is for tests.")] = "v1",
+    judge_steps: JudgeSteps = 3000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 512,
+    workers: Workers = CORES,
+    limit: Limit = None,
+) -> None:
+    """Paint what the pack has as 3D renders alone in the styles of its paintings, for `diffusion --own`."""
+    from pipelines.training.critics import transplant_with_judge
+    from pipelines.training.evaluation.painting import Manner
+
+    folder, net = find_or_refuse(str(model)), _read_wordnet(wordnet)
+    check_data(data)
+    defaults = folder.defaults
+    guidance = defaults.guidance_scale if guidance_scale is None else guidance_scale
+    try:
+        kept = transplant_with_judge(
+            data,
+            output,
+            folder,
+            wordnet=net,
+            name=name,
+            count=count,
+            seed=seed,
+            manner=Manner(defaults.sampler, steps, guidance),
+            toy=size == "toy",
+            judge_steps=judge_steps,
+            batch_size=batch_size,
+            workers=workers,
+            limit=limit,
+            say=_say,
+        )
+    except ValueError as error:
+        raise refused(str(error)) from error
+    typer.echo(f"{output / 'own' / name}: {kept} pictures")
+
+
+@seeing_app.command()
 def reward(
     data: Data,
     output: Output,
@@ -146,13 +203,8 @@ def reward(
     check_data(data)
 
     from pipelines.training.critics import reward_with_critics
-    from pipelines.training.wordnet import WordNet
 
-    try:
-        net = WordNet.read(wordnet)
-    except FileNotFoundError as error:
-        raise refused(str(error)) from error
-
+    net = _read_wordnet(wordnet)
     reward_with_critics(
         data,
         output,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from pipelines.models.adapters import Adapters
@@ -56,8 +57,7 @@ class Painter:
         self, wanted: Sequence[Wanted], manner: Manner, say: Callable[[str], None]
     ) -> list[torch.Tensor]:
         """Paint every wanted picture: (height, width, 3) uint8 on the CPU, in the order asked for."""
-        self._pipeline.unet = self._networks[SAMPLERS[manner.sampler].adapter].unet
-        self._pipeline.scheduler = make_scheduler(manner.sampler, self._folder.scheduler_config)
+        self._prepare(manner)
         by_shape: dict[Format, list[int]] = defaultdict(list)
         for index, one in enumerate(wanted):
             by_shape[one.shape].append(index)
@@ -70,17 +70,43 @@ class Painter:
             say(f"  {len(painted)} of {len(wanted)} painted")
         return [painted[index] for index in range(len(wanted))]
 
+    def paint_over(
+        self, wanted: Sequence[Wanted], pictures: Sequence[Image.Image], manner: Manner, strength: float
+    ) -> list[torch.Tensor]:
+        """Paint every wanted picture on from one of its size, noised for `strength` of the way (0 to 1).
+
+        All are of one shape; images as from `paint`.
+        """
+        self._prepare(manner)
+        over: Any = StableDiffusionImg2ImgPipeline(**self._pipeline.components, requires_safety_checker=False)
+        over.set_progress_bar_config(disable=True)
+        painted: list[torch.Tensor] = []
+        for start in range(0, len(wanted), self._batch_size):
+            part = wanted[start : start + self._batch_size]
+            painted += self._run(
+                over, part, manner, image=list(pictures[start : start + len(part)]), strength=strength
+            )
+        return painted
+
+    def _prepare(self, manner: Manner) -> None:
+        self._pipeline.unet = self._networks[SAMPLERS[manner.sampler].adapter].unet
+        self._pipeline.scheduler = make_scheduler(manner.sampler, self._folder.scheduler_config)
+
     def _paint_batch(self, wanted: Sequence[Wanted], shape: Format, manner: Manner) -> list[torch.Tensor]:
-        images = self._pipeline(
+        return self._run(self._pipeline, wanted, manner, width=shape.width, height=shape.height)
+
+    def _run(
+        self, pipeline: Any, wanted: Sequence[Wanted], manner: Manner, **asked: object
+    ) -> list[torch.Tensor]:
+        images = pipeline(
             [one.prompt for one in wanted],
-            width=shape.width,
-            height=shape.height,
             # Noise from the CPU, so that a seed is the same picture on every machine.
             generator=[torch.Generator().manual_seed(one.seed) for one in wanted],
             num_inference_steps=manner.num_inference_steps,
             guidance_scale=manner.guidance_scale,
             output_type="pt",
             return_dict=False,
+            **asked,
         )[0]
         # A picture that is not a number is a failure to be seen in the figures, not a crash: it turns black.
         pixels = images.float().nan_to_num() * 255

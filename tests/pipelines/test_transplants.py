@@ -1,0 +1,165 @@
+"""Emoji are cut out, laid on paintings and painted over; those that show their style least are left out."""
+
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from pipelines.models.find import find_model
+from pipelines.training.cli import train_app
+from pipelines.training.evaluation.judge import TOY_NETWORK, load_or_train_judge, style_probabilities
+from pipelines.training.evaluation.painting import Manner, Painter
+from pipelines.training.evaluation.prompts import Wanted
+from pipelines.training.pack import (
+    FORMATS,
+    Entry,
+    is_validation,
+    load_pixels,
+    load_rows,
+    prepare_pack,
+    read_shards,
+)
+from pipelines.training.pictures import PictureBank
+from pipelines.training.transplants import Transplanting, cut_out, lay_on, transplant
+from pipelines.training.wordnet import WordNet
+from tests.tiny import build_tiny_sd
+from tests.toy_pack import write_pack, write_wordnet
+
+WORDS = {"cat": "05", "face": "08", "man": "18", "car": "06"}
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pack(tmp_path_factory.mktemp("pack"))
+
+
+@pytest.fixture(scope="module")
+def wordnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_wordnet(tmp_path_factory.mktemp("dict"), WORDS)
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory: pytest.TempPathFactory) -> Painter:
+    return Painter(find_model(str(build_tiny_sd(tmp_path_factory.mktemp("tiny")))), torch.device("cpu"), 4)
+
+
+def emoji(key: str, title: str, source: str = "emoji-3d") -> Entry:
+    """Tell of an emoji of which all but the middle is clear."""
+    image = Image.new("RGBA", (40, 40))
+    image.paste((200, 0, 0, 255), (10, 15, 30, 25))
+    stream = io.BytesIO()
+    image.save(stream, "png")
+    return Entry(key, stream.getvalue(), {"source": source, "title": title, "style": "3d render"})
+
+
+def test_things_are_cut_out_by_the_words_of_their_titles(wordnet: Path) -> None:
+    kept, held_out = (
+        next(key for key in map(str, range(1000)) if is_validation(key) == held_out)
+        for held_out in (False, True)
+    )
+    cutouts = cut_out(
+        [
+            emoji(kept, "cat face"),
+            emoji(kept, "man in a car"),
+            emoji(kept, "man"),
+            emoji(held_out, "cat"),
+            emoji(kept, "a car", source="painting"),
+        ],
+        WordNet.read(wordnet),
+    )
+    assert {word: len(some) for word, some in cutouts.items()} == {"cat": 1, "car": 1}
+    assert cutouts["cat"][0].size == (20, 10), "what is clear around it is gone"
+
+
+def test_a_thing_lies_within_its_ground_and_leaves_the_rest() -> None:
+    ground, thing = Image.new("RGB", (96, 64), (0, 90, 0)), Image.new("RGBA", (20, 10), (200, 0, 0, 255))
+    places = set()
+    for seed in range(20):
+        laid = np.asarray(lay_on(ground, thing, Transplanting(side=(0.5, 0.75)), random.Random(seed)))
+        red = (laid == (200, 0, 0)).all(2)
+        assert ((laid == (0, 90, 0)).all(2) | red).all()
+        down, across = np.nonzero(red)
+        width, height = int(np.ptp(across)) + 1, int(np.ptp(down)) + 1
+        assert 32 <= width <= 48
+        assert width == pytest.approx(2 * height, abs=1)
+        assert red.sum() == width * height, "none of it is cut off"
+        places.add((int(across.min()), int(down.min())))
+    assert len(places) > 10
+
+
+def test_painted_over_a_picture_is_the_less_itself_the_farther_it_is_noised(painter: Painter) -> None:
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    grounds = [
+        Image.fromarray(np.stack([np.broadcast_to(ramp + shift, (64, 64))] * 3, 2)) for shift in range(6)
+    ]
+    wanted = [Wanted("a cat", seed, FORMATS[-1]) for seed in range(6)]
+    manner = Manner("DDIM", 10, 2.0)
+
+    def painted(strength: float) -> torch.Tensor:
+        return torch.stack(painter.paint_over(wanted, grounds, manner, strength)).float()
+
+    whole, barely, half = painted(1.0), painted(0.1), painted(0.5)
+    assert whole.shape == (6, 64, 64, 3)
+    assert torch.equal(painted(0.5), half)
+    # Of one seed each; a tiny network's autoencoder is no measure of the picture itself.
+    assert (half - whole).abs().mean() < (barely - whole).abs().mean()
+
+
+def test_those_that_a_judge_takes_for_their_style_are_kept(
+    pack: Path, wordnet: Path, painter: Painter, tmp_path: Path
+) -> None:
+    prepare_pack(pack, tmp_path / "pack")
+    bank = PictureBank(tmp_path / "pack", torch.device("cpu"), seed=0)
+    torch.manual_seed(0)
+    judge = load_or_train_judge(bank, tmp_path / "judge.safetensors", size=TOY_NETWORK, steps=3, say=print)
+    cutouts = cut_out(read_shards(pack), WordNet.read(wordnet))
+
+    def kept(drop: float) -> dict[bytes, float]:
+        folder = tmp_path / f"own-{drop}"
+        count = transplant(
+            painter, Manner("DDIM", 4, 2.0), judge, cutouts, bank, 8, folder,
+            common=frozenset(("cat",)), transplanting=Transplanting(drop=drop, painted_at_once=3),
+            seed=1, say=print,
+        )  # fmt: skip
+        rows = load_rows(folder)
+        assert sum(map(len, rows.values())) == count
+        for row in (row for some in rows.values() for row in some):
+            assert (row.source, row.style, row.words[0]) == ("own", "romanticism", "cat")
+            assert any("cat" in caption for caption in row.captions)
+        images = [torch.from_numpy(np.array(one)) for shape in rows for one in load_pixels(folder, shape)]
+        sure = style_probabilities(judge, images, bank.device)[:, judge.styles.index("romanticism")]
+        return dict(zip((one.numpy().tobytes() for one in images), sure.tolist(), strict=True))
+
+    every, best = kept(0.0), kept(0.5)
+    assert (len(every), len(best)) == (8, 4)
+    assert sorted(best.values()) == pytest.approx(sorted(every.values())[4:])
+    assert best.keys() < every.keys()
+    with pytest.raises(ValueError, match="no 3D render of a thing"):
+        transplant(
+            painter, Manner("DDIM", 4, 2.0), judge, {}, bank, 8, tmp_path / "none",
+            common=frozenset(), transplanting=Transplanting(), seed=1, say=print,
+        )  # fmt: skip
+
+
+def test_the_command_leaves_a_folder_to_be_learnt_from(pack: Path, wordnet: Path, tmp_path: Path) -> None:
+    model = build_tiny_sd(tmp_path / "tiny")
+    arguments = ["transplant", "--data", str(pack), "--output", str(tmp_path / "run"), "--model", str(model),
+                 "--name", "first", "--count", "5", "--steps", "4", "--judge-steps", "1", "--size", "toy",
+                 "--workers", "1", "--wordnet"]  # fmt: skip
+    told = CliRunner().invoke(train_app, [*arguments, str(wordnet)], catch_exceptions=False)
+    assert told.exit_code == 0, told.output
+    assert told.stdout.strip() == f"{tmp_path / 'run' / 'own' / 'first'}: 3 pictures"
+    bank = PictureBank(
+        tmp_path / "run" / "pack", torch.device("cpu"), seed=0, own=[tmp_path / "run" / "own" / "first"]
+    )
+    assert sum(row.source == "own" for rows in bank.rows.values() for row in rows) == 3
+    refused = CliRunner().invoke(train_app, [*arguments, str(pack)])
+    assert refused.exit_code == 2
+    assert "index.noun" in refused.output or "data.noun" in refused.output
