@@ -78,6 +78,8 @@ class Painter:
         All are of one shape; images as from `paint`.
         """
         self._prepare(manner)
+        # One step at the least: diffusers rounds down, and has nothing to paint then.
+        strength = max(strength, 1.001 / manner.num_inference_steps)
         over: Any = StableDiffusionImg2ImgPipeline(**self._pipeline.components, requires_safety_checker=False)
         over.set_progress_bar_config(disable=True)
         painted: list[torch.Tensor] = []
