@@ -64,16 +64,13 @@ def rank_with_critics(
 
     Raises FileNotFoundError where `data` holds no shard.
     """
-    device = torch.device(PartialState().device or "cpu")
-    torch.set_float32_matmul_precision("high")
-    prepare_pack(data, output / "pack", workers=workers, limit=limit)
-    bank = PictureBank(output / "pack", device, seed=_SEED)
+    bank = _lay_out(data, output, workers, limit)
     critics = gather_critics(bank, output, classifier, toy=toy, judge_steps=judge_steps, say=say)
-    knows, facts = load_seer(seer, classifier, device), _facts(data, limit)
+    knows, facts = load_seer(seer, classifier, bank.device), _facts(data, limit)
     common = common_words(one.title for one in facts)
     planned = plan_wishes(facts, common, weigh_words(knows), wishes, seed)
     return rank(
-        Painter(model, device, batch_size),
+        Painter(model, bank.device, batch_size),
         manner,
         critics,
         knows,
@@ -108,13 +105,10 @@ def transplant_with_judge(
 
     Raises FileNotFoundError where `data` holds no shard, ValueError where it has nothing to transplant.
     """
-    device = torch.device(PartialState().device or "cpu")
-    torch.set_float32_matmul_precision("high")
-    prepare_pack(data, output / "pack", workers=workers, limit=limit)
-    bank = PictureBank(output / "pack", device, seed=_SEED)
+    bank = _lay_out(data, output, workers, limit)
     entries = read_shards(data, limit)
     return transplant(
-        Painter(model, device, batch_size),
+        Painter(model, bank.device, batch_size),
         manner,
         _gather_judge(bank, output, toy=toy, judge_steps=judge_steps, seed=_SEED, say=say),
         cut_out(entries, wordnet),
@@ -197,6 +191,13 @@ def weigh_subjects(told: Mapping[str, int], net: WordNet) -> dict[str, float]:
     for word, root in roots.items():
         totals[kinds[word]] += root
     return {word: _KIND_SHARES[kinds[word]] * root / totals[kinds[word]] for word, root in roots.items()}
+
+
+def _lay_out(data: Path, output: Path, workers: int, limit: int | None) -> PictureBank:
+    """The pack, laid out in `output/pack` and loaded onto the process's device."""
+    torch.set_float32_matmul_precision("high")
+    prepare_pack(data, output / "pack", workers=workers, limit=limit)
+    return PictureBank(output / "pack", torch.device(PartialState().device or "cpu"), seed=_SEED)
 
 
 def _facts(data: Path, limit: int | None) -> list[Facts]:

@@ -43,6 +43,9 @@ Classifier = Annotated[
 ]
 
 Seer = Annotated[Path, typer.Option(exists=True, file_okay=False, help="The folder that `see` wrote to.")]
+Guidance = Annotated[float | None, typer.Option(min=0, help="The model's own by default.")]
+JudgeSize = Annotated[Literal["v1", "toy"], typer.Option(help="Of the judges; toy is for tests.")]
+PaintedAtOnce = Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")]
 JudgeSteps = Annotated[int, typer.Option(min=1, help="Training steps of each judge.")]
 
 
@@ -85,11 +88,11 @@ def rank(
     wishes: Annotated[int, typer.Option(min=1, help="How many pictures are wished for.")] = 6000,
     candidates: Annotated[int, typer.Option(min=1, help="How many are painted of each.")] = 8,
     seed: Annotated[int, typer.Option(help="Another one wishes for others.")] = 0,
-    guidance_scale: Annotated[float | None, typer.Option(min=0, help="The model's own by default.")] = None,
+    guidance_scale: Guidance = None,
     steps: Annotated[int, typer.Option(min=1, help="Of each candidate.")] = 16,
-    size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judges; toy is for tests.")] = "v1",
+    size: JudgeSize = "v1",
     judge_steps: JudgeSteps = 3000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 512,
+    batch_size: PaintedAtOnce = 512,
     workers: Workers = CORES,
     limit: Limit = None,
 ) -> None:
@@ -134,11 +137,11 @@ def transplant(
     name: Annotated[str, typer.Option(help="Of the folder in --output/own that they go to.")],
     count: Annotated[int, typer.Option(min=1, help="How many are painted, before the poorest go.")] = 12000,
     seed: Annotated[int, typer.Option(help="Another one lays other things on other grounds.")] = 0,
-    guidance_scale: Annotated[float | None, typer.Option(min=0, help="The model's own by default.")] = None,
+    guidance_scale: Guidance = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the whole way; less than half is gone.")] = 24,
-    size: Annotated[Literal["v1", "toy"], typer.Option(help="Of the judge; toy is for tests.")] = "v1",
+    size: JudgeSize = "v1",
     judge_steps: JudgeSteps = 3000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 512,
+    batch_size: PaintedAtOnce = 512,
     workers: Workers = CORES,
     limit: Limit = None,
 ) -> None:
