@@ -264,7 +264,11 @@ def without_poorest(
 
 
 def write_own(
-    chosen: Sequence[tuple[Wish, torch.Tensor]], folder: Path, common: frozenset[str], seed: int
+    chosen: Sequence[tuple[Wish, torch.Tensor]],
+    folder: Path,
+    common: frozenset[str],
+    seed: int,
+    compose: Callable[[Facts, frozenset[str], random.Random], str] = compose_caption,
 ) -> None:
     """Lay pictures out as a prepared pack does; captions name the colours that came out."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -277,7 +281,7 @@ def write_own(
             rng = random.Random(f"{seed} {shape.name} {index}")
             facts = replace(wish.facts, palette=palette_words(image))
             captions = [wish.caption]
-            captions += [compose_caption(facts, common, rng) for _ in range(CAPTIONS_PER_ROW - 1)]
+            captions += [compose(facts, common, rng) for _ in range(CAPTIONS_PER_ROW - 1)]
             rows.append(
                 Row(
                     key=f"own-{seed}-{shape.name}-{index}",
