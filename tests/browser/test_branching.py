@@ -136,7 +136,7 @@ def test_branches_from_a_step_and_remembers_the_family(artist: Visit) -> None:
 
 
 def test_branches_with_other_styles_and_only_where_it_is_painted(artist: Visit) -> None:
-    open_timeline(artist, STEPS, seed="5")
+    open_timeline(artist, STEPS, seed="8")
     page = artist.page
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")

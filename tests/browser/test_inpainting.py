@@ -137,7 +137,7 @@ def test_what_is_pressed_is_done_whatever_comes_meanwhile(artist: Visit, paintin
     page.locator(".inpaint input[type=file]").set_input_files(painting)
     expect(page.locator(".inpaint")).to_have_attribute("data-view", "mask")
     stroke(page, (0.45, 0.5), (0.55, 0.5))
-    page.locator("#fill-num_inference_steps").fill("8")
+    page.locator("#fill-num_inference_steps").fill("40")
     page.locator("#fill-pictures").fill("2")
     page.locator(".inpaint-fill").click()
 
