@@ -45,7 +45,7 @@ def rank_with_critics(
     data: Path,
     output: Path,
     model: ModelFolder,
-    seer: Path,
+    seer: Path | None,
     classifier: Path,
     *,
     name: str,
@@ -62,13 +62,15 @@ def rank_with_critics(
 ) -> int:
     """Train the critics, unless an earlier call has, and rank; returns how many pictures `own/name` holds.
 
+    Without a seer no single word is wished for, but genres in styles and what the pack has.
     Raises FileNotFoundError where `data` holds no shard.
     """
     bank = _lay_out(data, output, workers, limit)
     critics = gather_critics(bank, output, classifier, toy=toy, judge_steps=judge_steps, say=say)
-    knows, facts = load_seer(seer, classifier, bank.device), _facts(data, limit)
+    knows = None if seer is None else load_seer(seer, classifier, bank.device)
+    facts = _facts(data, limit)
     common = common_words(one.title for one in facts)
-    planned = plan_wishes(facts, common, weigh_words(knows), wishes, seed)
+    planned = plan_wishes(facts, common, {} if knows is None else weigh_words(knows), wishes, seed)
     return rank(
         Painter(model, bank.device, batch_size),
         manner,

@@ -139,7 +139,7 @@ def rank(
     painter: Painter,
     manner: Manner,
     critics: Critics,
-    seer: Seer,
+    seer: Seer | None,
     too_alike: TooAlike,
     wishes: Sequence[Wish],
     folder: Path,
@@ -179,7 +179,7 @@ def rank(
 
 def score(
     critics: Critics,
-    seer: Seer,
+    seer: Seer | None,
     too_alike: TooAlike,
     wishes: Sequence[Wish],
     images: Sequence[torch.Tensor],
@@ -205,7 +205,8 @@ def score(
         asked = torch.tensor([labels.index(name) if name in labels else -1 for name in names], device=device)
         sure = logits.log_softmax(1).gather(1, asked[of].clamp_min(0)[:, None])[:, 0]
         total += torch.where(asked[of] >= 0, sure.clamp(max=ranking.sure_enough), 0.0)
-    total += ranking.seen_weight * _seen(seer, wishes, images, ranking, of)
+    if seer is not None:
+        total += ranking.seen_weight * _seen(seer, wishes, images, ranking, of)
     total += ranking.likeness_weight * _likeness(critics, wishes, images, of)
     found = [_palette_found(wishes[index // each], image) for index, image in enumerate(images)]
     total += ranking.palette_weight * torch.tensor(found, device=device)

@@ -42,7 +42,12 @@ Classifier = Annotated[
     ),
 ]
 
-Seer = Annotated[Path, typer.Option(exists=True, file_okay=False, help="The folder that `see` wrote to.")]
+Seer = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, file_okay=False, help="The folder that `see` wrote to; without, no words are wished for."
+    ),
+]
 Guidance = Annotated[float | None, typer.Option(min=0, help="The model's own by default.")]
 JudgeSize = Annotated[Literal["v1", "toy"], typer.Option(help="Of the judges; toy is for tests.")]
 PaintedAtOnce = Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")]
@@ -82,9 +87,9 @@ def rank(
     model: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="The model folder that paints the candidates.")
     ],
-    seer: Seer,
     classifier: Classifier,
     name: Annotated[str, typer.Option(help="Of the folder in --output/own that the best go to.")],
+    seer: Seer = None,
     wishes: Annotated[int, typer.Option(min=1, help="How many pictures are wished for.")] = 6000,
     candidates: Annotated[int, typer.Option(min=1, help="How many are painted of each.")] = 8,
     seed: Annotated[int, typer.Option(help="Another one wishes for others.")] = 0,
@@ -96,7 +101,10 @@ def rank(
     workers: Workers = CORES,
     limit: Limit = None,
 ) -> None:
-    """Let a model paint wishes several times and keep the best, to be trained on by `diffusion --own`."""
+    """Let a model paint wishes several times and keep the best, to be trained on by `diffusion --own`.
+
+    Wishes are single words that the seer knows, genres in styles, and what the pack has.
+    """
     from pipelines.training.critics import rank_with_critics
     from pipelines.training.evaluation.painting import Manner
     from pipelines.training.ranking import Ranking

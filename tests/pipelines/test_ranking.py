@@ -189,18 +189,19 @@ def test_toy_model_sees_ranks_and_trains_on_its_own(
         train_app, ["all", *data, "--output", str(run), "--max-steps", "1", *toy], catch_exceptions=False
     )
     assert trained.exit_code == 0, trained.output
-    ranked = runner.invoke(
-        train_app,
-        ["rank", *data, "--output", str(run), "--model", str(run / "model"), "--seer", str(tmp_path / "seer"),
-         "--classifier", str(classifier), "--name", "first", "--wishes", "6", "--candidates", "2",
-         "--steps", "1", "--judge-steps", "1", "--batch-size", "6", *toy],
-        catch_exceptions=False,
-    )  # fmt: skip
-    assert ranked.exit_code == 0, ranked.output
-    rows = [row for rows in load_rows(run / "own" / "first").values() for row in rows]
-    assert 1 <= len(rows) <= 6
-    assert all(row.source == "own" and len(row.captions) == 10 for row in rows)
-    assert sum(row.weight for row in rows) == pytest.approx(1)
+    for name, seer in (("first", ["--seer", str(tmp_path / "seer")]), ("genres", [])):
+        ranked = runner.invoke(
+            train_app,
+            ["rank", *data, "--output", str(run), "--model", str(run / "model"), *seer,
+             "--classifier", str(classifier), "--name", name, "--wishes", "6", "--candidates", "2",
+             "--steps", "1", "--judge-steps", "1", "--batch-size", "6", *toy],
+            catch_exceptions=False,
+        )  # fmt: skip
+        assert ranked.exit_code == 0, ranked.output
+        rows = [row for rows in load_rows(run / "own" / name).values() for row in rows]
+        assert 1 <= len(rows) <= 6
+        assert all(row.source == "own" and len(row.captions) == 10 for row in rows)
+        assert sum(row.weight for row in rows) == pytest.approx(1)
 
     further = ["--initial", str(run / "model"), "--own", str(run / "own"), "--max-steps", "1", *toy]
     further += ["--rendered-share", "0.5"]
