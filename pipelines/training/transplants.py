@@ -105,7 +105,8 @@ def lay_on(
 def name_thing(facts: Facts, common: frozenset[str], rng: random.Random) -> str:
     """Word a caption in which the thing is named: of its style alone it would be no picture."""
     captions = (compose_caption(facts, common, rng) for _ in range(_WORDINGS))
-    return next((one for one in captions if facts.title in one), f"{facts.title}, {facts.style}")
+    named = re.compile(rf"\b{facts.title}\b")  # "romanticism" is no ant
+    return next((one for one in captions if named.search(one)), f"{facts.title}, {facts.style}")
 
 
 def transplant(

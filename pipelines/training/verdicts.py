@@ -55,7 +55,7 @@ class Aim:
 
 
 AIMS = {
-    # Genres and colours have some to spare, subjects have not.
+    # Subjects fall the shortest of their bar, and colours have the most to spare.
     "both": Aim(Weights(genre=4.0, subject=1.5, palette=3.0), 0.7),
     "styles": Aim(Weights(subject=0.3), 0.25),
     "subjects": Aim(Weights(style=3.0, genre=2.0, palette=2.0), 0.8),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipelines.models.find import find_model
+from pipelines.training.captions import Facts
 from pipelines.training.cli import train_app
 from pipelines.training.evaluation.judge import TOY_NETWORK, load_or_train_judge, style_probabilities
 from pipelines.training.evaluation.painting import Manner, Painter
@@ -27,7 +29,7 @@ from pipelines.training.pack import (
     read_shards,
 )
 from pipelines.training.pictures import PictureBank
-from pipelines.training.transplants import Transplanting, cut_out, lay_on, transplant
+from pipelines.training.transplants import Transplanting, cut_out, lay_on, name_thing, transplant
 from pipelines.training.wordnet import WordNet
 from tests.tiny import build_tiny_sd
 from tests.toy_pack import write_pack, write_wordnet
@@ -76,6 +78,14 @@ def test_things_are_cut_out_by_the_words_of_their_titles(wordnet: Path) -> None:
     )
     assert {word: len(some) for word, some in cutouts.items()} == {"cat": 1, "car": 1}
     assert cutouts["cat"][0].size == (20, 10), "what is clear around it is gone"
+
+
+def test_every_caption_names_the_thing_and_most_the_style_in_other_words() -> None:
+    rng, facts = random.Random(0), Facts("painting", "romanticism", title="ant")
+    captions = [name_thing(facts, frozenset(("ant",)), rng) for _ in range(300)]
+    assert all(re.search(r"\bant\b", caption) for caption in captions), "it is in romanticism by its letters"
+    assert sum("romantic" in caption for caption in captions) > 200
+    assert len(set(captions)) > 5
 
 
 def test_a_thing_lies_within_its_ground_and_leaves_the_rest() -> None:
