@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from transformers import CLIPTokenizer
 
 from pipelines.models.find import ModelFolder
 from pipelines.training.architecture import load_tokenizer
@@ -20,7 +21,7 @@ from pipelines.training.pack import is_validation, prepare_pack, read_shards
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Ranking, TooAlike, plan_wishes, rank
 from pipelines.training.rereading import known_words
-from pipelines.training.seeing import Seer, load_classifier, load_seer
+from pipelines.training.seeing import load_classifier
 from pipelines.training.stages import Run
 from pipelines.training.transplants import Transplanting, cut_out, transplant
 from pipelines.training.verdicts import AIMS
@@ -45,9 +46,9 @@ def rank_with_critics(
     data: Path,
     output: Path,
     model: ModelFolder,
-    seer: Path | None,
     classifier: Path,
     *,
+    wordnet: WordNet | None,
     name: str,
     wishes: int,
     seed: int,
@@ -62,20 +63,20 @@ def rank_with_critics(
 ) -> int:
     """Train the critics, unless an earlier call has, and rank; returns how many pictures `own/name` holds.
 
-    Without a seer no single word is wished for, but genres in styles and what the pack has.
+    Single words are wished for where `wordnet` knows them for things; without it none are, but genres in
+    styles and what the pack has.
     Raises FileNotFoundError where `data` holds no shard.
     """
     bank = _lay_out(data, output, workers, limit)
     critics = gather_critics(bank, output, classifier, toy=toy, judge_steps=judge_steps, say=say)
-    knows = None if seer is None else load_seer(seer, classifier, bank.device)
     facts = _facts(data, limit)
     common = common_words(one.title for one in facts)
-    planned = plan_wishes(facts, common, {} if knows is None else weigh_words(knows), wishes, seed)
+    words = {} if wordnet is None else _subjects(facts, wordnet, load_tokenizer(model.path / "tokenizer"))
+    planned = plan_wishes(facts, common, words, wishes, seed)
     return rank(
         Painter(model, bank.device, batch_size),
         manner,
         critics,
-        knows,
         _too_alike(critics.judge, bank, ranking.nearest),
         planned,
         output / "own" / name,
@@ -162,8 +163,7 @@ def reward_with_critics(
         )
         del bank  # the run loads its own
     facts = _facts(data, limit)
-    told = known_words(facts, wordnet, load_tokenizer(model / "tokenizer"), _LEAST_WISHED)
-    words = weigh_subjects(told, wordnet)
+    words = _subjects(facts, wordnet, load_tokenizer(model / "tokenizer"))
     common = common_words(one.title for one in facts)
     run.reward(
         model,
@@ -179,6 +179,11 @@ def reward_with_critics(
         learning_rate=learning_rate,
         rendered_share=rendered_share,
     )
+
+
+def _subjects(facts: Sequence[Facts], net: WordNet, tokenizer: CLIPTokenizer) -> dict[str, float]:
+    """The words that can be wished for as subjects, and how often each is."""
+    return weigh_subjects(known_words(facts, net, tokenizer, _LEAST_WISHED), net)
 
 
 def weigh_subjects(told: Mapping[str, int], net: WordNet) -> dict[str, float]:
@@ -205,12 +210,6 @@ def _lay_out(data: Path, output: Path, workers: int, limit: int | None) -> Pictu
 def _facts(data: Path, limit: int | None) -> list[Facts]:
     """What the pack tells of its training pictures."""
     return [entry.facts for entry in read_shards(data, limit) if not is_validation(entry.key)]
-
-
-def weigh_words(seer: Seer) -> Mapping[str, float]:
-    """How often each of a seer's words is wished for: as the square root of how often it is told."""
-    shown = seer.probe.get_buffer("prior").sigmoid().sqrt().tolist()
-    return dict(zip(seer.words, shown, strict=True))
 
 
 def _too_alike(judge: Judge, bank: PictureBank, percentile: float) -> TooAlike:

@@ -2,8 +2,8 @@
 
 The pack shows eleven lighthouses and no cat in art nouveau. A model that paints such a wish eight times gets
 it right more often than once; trained on its own best, it gets it right more often still (reward-ranked
-fine-tuning, Dong et al., 2023). What is best is said by a judge of style and genre, a dual encoder and a seer
-that none of the evaluation's judges is. A candidate too like a training picture is never kept.
+fine-tuning, Dong et al., 2023). What is best is said by a judge of style and genre, a dual encoder and a
+rule for colours; no network is the evaluation's. A candidate too like a training picture is never kept.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from pipelines.training.evaluation.network import look
 from pipelines.training.evaluation.painting import Manner, Painter
 from pipelines.training.evaluation.palette import palette_words
 from pipelines.training.evaluation.prompts import Wanted
+from pipelines.training.evaluation.subjects import SubjectRanks
 from pipelines.training.latent_bank import tokenize
 from pipelines.training.pack import CAPTIONS_PER_ROW, FORMATS, RENDERED, STYLE_SHARES, Format, Row, save_rows
-from pipelines.training.seeing import Seer
 
 SHEETS = "botanical watercolour"
 
@@ -39,9 +39,10 @@ SHEETS = "botanical watercolour"
 class Ranking:
     """How many candidates a wish has, how much is dropped, and how much each opinion counts.
 
-    `sure_enough` caps a judge's log-probability, so that nothing is gained by pleasing it beyond reason.
-    `drop` is the share of each style's wishes whose best candidate is still too poor, `nearest` the
-    percentile of held-out pictures' distances to training pictures below which a candidate is too like one.
+    `sure_enough` caps a log-probability, so that nothing is gained by pleasing a judge beyond reason, and
+    `doubted_most` is the least that one of a subject can be. `drop` is the share of each style's wishes
+    whose best candidate is still too poor, `nearest` the percentile of held-out pictures' distances to
+    training pictures below which a candidate is too like one.
     """
 
     candidates: int = 8
@@ -49,9 +50,9 @@ class Ranking:
     drop: float = 0.3
     nearest: float = 0.05
     sure_enough: float = -0.3
-    seen_weight: float = 1.0
-    seen_most: float = 4.0
+    subject_weight: float = 1.0
     likeness_weight: float = 0.5
+    doubted_most: float = -8.0
     palette_weight: float = 2.0
 
 
@@ -101,7 +102,7 @@ def plan_wishes(
     for one in facts:
         by_style[one.style].append(one)
     shares = {style: STYLE_SHARES.get(style, 0.1) for style in by_style}
-    # A seer knows styles too, but a style is no subject.
+    # A style is no subject.
     words = {word: weight for word, weight in words.items() if word not in by_style}
     word_share = word_share if words else 0.0
     told = {word for one in by_style[RENDERED] for word in telling_words(one, common)}
@@ -139,7 +140,6 @@ def rank(
     painter: Painter,
     manner: Manner,
     critics: Critics,
-    seer: Seer | None,
     too_alike: TooAlike,
     wishes: Sequence[Wish],
     folder: Path,
@@ -163,7 +163,7 @@ def rank(
             for _ in range(ranking.candidates)
         ]
         images = painter.paint(wanted, manner, lambda _: None)
-        scores = score(critics, seer, too_alike, part, images, ranking).unflatten(
+        scores = score(critics, too_alike, part, images, ranking).unflatten(
             0, (len(part), ranking.candidates)
         )
         best = scores.max(1)
@@ -179,7 +179,6 @@ def rank(
 
 def score(
     critics: Critics,
-    seer: Seer | None,
     too_alike: TooAlike,
     wishes: Sequence[Wish],
     images: Sequence[torch.Tensor],
@@ -205,40 +204,48 @@ def score(
         asked = torch.tensor([labels.index(name) if name in labels else -1 for name in names], device=device)
         sure = logits.log_softmax(1).gather(1, asked[of].clamp_min(0)[:, None])[:, 0]
         total += torch.where(asked[of] >= 0, sure.clamp(max=ranking.sure_enough), 0.0)
-    if seer is not None:
-        total += ranking.seen_weight * _seen(seer, wishes, images, ranking, of)
-    total += ranking.likeness_weight * _likeness(critics, wishes, images, of)
+    places = look(critics.encoder, images, device)
+    total += ranking.subject_weight * _subjects(critics, wishes, places, ranking, of)
+    total += ranking.likeness_weight * _likeness(critics, wishes, places, ranking, of)
     found = [_palette_found(wishes[index // each], image) for index, image in enumerate(images)]
     total += ranking.palette_weight * torch.tensor(found, device=device)
     near = nearest_distances(features, too_alike.known) < too_alike.distance
     return total.masked_fill(near, -math.inf)
 
 
-def _seen(
-    seer: Seer, wishes: Sequence[Wish], images: Sequence[torch.Tensor], ranking: Ranking, of: torch.Tensor
+@torch.no_grad()
+def _subjects(
+    critics: Critics, wishes: Sequence[Wish], places: torch.Tensor, ranking: Ranking, of: torch.Tensor
 ) -> torch.Tensor:
-    """How plainly a seer sees the caption's words: the mean over those that it knows, 0 without any."""
-    index = {word: number for number, word in enumerate(seer.words)}
-    asked = torch.zeros(len(wishes), len(seer.words), device=of.device)
-    for row, wish in enumerate(wishes):
-        told = [index[word] for word in re.findall(r"[a-z'-]+", wish.caption) if word in index]
-        asked[row, told] = 1
-    asked = asked / asked.sum(1, keepdim=True).clamp_min(1)
-    surprise = seer.surprise(images).clamp(-ranking.seen_most, ranking.seen_most)
-    return (surprise * asked[of]).sum(1)
+    """How likely a dual encoder finds what each wish's title names among all wishes' titles, in its style.
+
+    A log-probability, no surer than is enough; 0 where the wish has no title. `places` (N, D) is where the
+    encoder puts the pictures.
+    """
+    names = sorted({wish.facts.title for wish in wishes} - {""})
+    if not names:
+        return places.new_zeros(len(places))
+    ranks = SubjectRanks(critics.encoder, critics.tokenizer, names, critics.device)
+    sure = places.new_zeros(len(places))
+    for style in {wish.facts.style for wish in wishes}:
+        told = ranks.queries(style)
+        for row, wish in enumerate(wishes):
+            if wish.facts.style == style and wish.facts.title:
+                logits = critics.encoder.log_scale.exp() * places[of == row] @ told.T
+                sure[of == row] = logits.log_softmax(1)[:, names.index(wish.facts.title)]
+    return sure.clamp(ranking.doubted_most, ranking.sure_enough).where(sure < 0, 0.0)
 
 
 @torch.no_grad()
 def _likeness(
-    critics: Critics, wishes: Sequence[Wish], images: Sequence[torch.Tensor], of: torch.Tensor
+    critics: Critics, wishes: Sequence[Wish], places: torch.Tensor, ranking: Ranking, of: torch.Tensor
 ) -> torch.Tensor:
     """How likely a dual encoder finds a picture's own caption among all wishes', a log-probability."""
     ids = tokenize(critics.tokenizer, [wish.caption for wish in wishes]).to(critics.device)
     words = critics.encoder.encode_words(ids)
-    scale = critics.encoder.log_scale.exp()
-    logits = scale * look(critics.encoder, images, critics.device) @ words.T
+    logits = critics.encoder.log_scale.exp() * places @ words.T
     own = logits.gather(1, of[:, None])[:, 0]
-    return (own - logits.logsumexp(1)).clamp_min(-8.0)
+    return (own - logits.logsumexp(1)).clamp_min(ranking.doubted_most)
 
 
 def _palette_found(wish: Wish, image: torch.Tensor) -> float:

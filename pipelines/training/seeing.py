@@ -18,8 +18,6 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
@@ -34,7 +32,6 @@ from pipelines.training.wordnet import WordNet
 SIDE_PX = 260
 """Pictures are brought to a square of this side before the classifier looks at them."""
 
-SEER_FILE = "seer.safetensors"
 _ANSWER_NOISE = 0.1
 
 
@@ -78,25 +75,6 @@ class Probe(nn.Module):
         return self.layers(answers) + self.get_buffer("prior")
 
 
-@dataclass(frozen=True)
-class Seer:
-    """A classifier and the probe that turns its answers into words."""
-
-    classifier: Callable[[torch.Tensor], torch.Tensor]
-    probe: Probe
-    words: tuple[str, ...]
-    device: torch.device
-
-    def surprise(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
-        """How much likelier each word is of each picture than of any, in nats: (N, words).
-
-        Pictures are (height, width, 3) uint8.
-        """
-        answers = ask(self.classifier, images, self.device)
-        with torch.no_grad():
-            return self.probe(answers) - self.probe.get_buffer("prior")
-
-
 def load_classifier(path: Path, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     """A program that torch.export saved: pixels (B, 3, 260, 260) in [-1, 1] to answers (B, K).
 
@@ -105,18 +83,6 @@ def load_classifier(path: Path, device: torch.device) -> Callable[[torch.Tensor]
     program = torch.export.load(path).module().requires_grad_(False)
     nn.Module.to(program, device)
     return program
-
-
-def load_seer(folder: Path, classifier: Path, device: torch.device) -> Seer:
-    """The seer whose probe `train_seer` left in `folder`."""
-    path = folder / SEER_FILE
-    with safe_open(path, "pt") as weights:
-        words = tuple(weights.metadata()["words"].split("|"))
-    state = load_file(path)
-    probe = Probe(len(state["mean"]), len(words), len(state["layers.1.weight"]))
-    probe.load_state_dict(state)
-    nn.Module.to(probe.eval(), device)
-    return Seer(load_classifier(classifier, device), probe, words, device)
 
 
 def ask(
@@ -144,7 +110,7 @@ def train_seer(
     say: Callable[[str], None],
     limit: int | None = None,
 ) -> Path:
-    """Train the probe into `output`, and write what it sees in paintings to `output/seen.tsv`.
+    """Train the probe, and write what it sees in paintings to `output/seen.tsv`, whose path is returned.
 
     A line is a picture's hash and its words, the surest first: words that its title lacks, and a genre only
     where the pack tells none. Held-out pictures are neither learnt from nor described. Raises
@@ -173,10 +139,7 @@ def train_seer(
         with torch.no_grad():
             seen[folds == fold] = probe(answers[folds == fold]).sigmoid()
         say(f"fold {fold + 1} of {training.folds}")
-    probe = fit_probe(answers[known], labels[known], training)
     output.mkdir(parents=True, exist_ok=True)
-    state = {name: value.contiguous() for name, value in probe.state_dict().items()}
-    save_file(state, output / SEER_FILE, {"words": "|".join(words)})
     styles, genres = {one.style for one in facts}, {one.genre for one in facts if one.genre}
     lines: list[str] = []
     for entry, one, row_words, sure in zip(entries, facts, told, seen, strict=True):

@@ -42,12 +42,6 @@ Classifier = Annotated[
     ),
 ]
 
-Seer = Annotated[
-    Path | None,
-    typer.Option(
-        exists=True, file_okay=False, help="The folder that `see` wrote to; without, no words are wished for."
-    ),
-]
 Guidance = Annotated[float | None, typer.Option(min=0, help="The model's own by default.")]
 JudgeSize = Annotated[Literal["v1", "toy"], typer.Option(help="Of the judges; toy is for tests.")]
 PaintedAtOnce = Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")]
@@ -71,7 +65,7 @@ def _read_wordnet(folder: Path) -> WordNet:
 def see(
     data: Data, output: Output, classifier: Classifier, wordnet: WordNetFolder, limit: Limit = None
 ) -> None:
-    """Learn from titles to say what a picture shows, and say it of all paintings: a seer and seen.tsv."""
+    """Learn from titles to say what a picture shows, and say it of all paintings: seen.tsv."""
     from pipelines.training.seeing import SeerTraining, train_seer
 
     check_data(data)
@@ -89,7 +83,12 @@ def rank(
     ],
     classifier: Classifier,
     name: Annotated[str, typer.Option(help="Of the folder in --output/own that the best go to.")],
-    seer: Seer = None,
+    wordnet: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="WordNet's own files, dict/; without, no words are wished for."
+        ),
+    ] = None,
     wishes: Annotated[int, typer.Option(min=1, help="How many pictures are wished for.")] = 6000,
     candidates: Annotated[int, typer.Option(min=1, help="How many are painted of each.")] = 8,
     seed: Annotated[int, typer.Option(help="Another one wishes for others.")] = 0,
@@ -103,7 +102,7 @@ def rank(
 ) -> None:
     """Let a model paint wishes several times and keep the best, to be trained on by `diffusion --own`.
 
-    Wishes are single words that the seer knows, genres in styles, and what the pack has.
+    Wishes are single words that WordNet knows for things, genres in styles, and what the pack has.
     """
     from pipelines.training.critics import rank_with_critics
     from pipelines.training.evaluation.painting import Manner
@@ -117,8 +116,8 @@ def rank(
         data,
         output,
         folder,
-        seer,
         classifier,
+        wordnet=wordnet and _read_wordnet(wordnet),
         name=name,
         wishes=wishes,
         seed=seed,

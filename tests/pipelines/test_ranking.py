@@ -189,10 +189,10 @@ def test_toy_model_sees_ranks_and_trains_on_its_own(
         train_app, ["all", *data, "--output", str(run), "--max-steps", "1", *toy], catch_exceptions=False
     )
     assert trained.exit_code == 0, trained.output
-    for name, seer in (("first", ["--seer", str(tmp_path / "seer")]), ("genres", [])):
+    for name, words in (("first", ["--wordnet", str(wordnet)]), ("genres", [])):
         ranked = runner.invoke(
             train_app,
-            ["rank", *data, "--output", str(run), "--model", str(run / "model"), *seer,
+            ["rank", *data, "--output", str(run), "--model", str(run / "model"), *words,
              "--classifier", str(classifier), "--name", name, "--wishes", "6", "--candidates", "2",
              "--steps", "1", "--judge-steps", "1", "--batch-size", "6", *toy],
             catch_exceptions=False,
