@@ -22,7 +22,7 @@ from transformers import CLIPTokenizer
 
 from pipelines.training.captions import Facts, compose_caption, telling_words, title_tags
 from pipelines.training.evaluation.dual_encoder import DualEncoder
-from pipelines.training.evaluation.judge import Judge
+from pipelines.training.evaluation.judge import Judge, labels_of
 from pipelines.training.evaluation.metrics import nearest_distances
 from pipelines.training.evaluation.network import look
 from pipelines.training.evaluation.painting import Manner, Painter
@@ -222,18 +222,15 @@ def _subjects(
     A log-probability, no surer than is enough; 0 where the wish has no title. `places` (N, D) is where the
     encoder puts the pictures.
     """
-    names = sorted({wish.facts.title for wish in wishes} - {""})
+    asked = [wishes[row].facts for row in of.tolist()]
+    names = sorted({one.title for one in asked} - {""})
     if not names:
         return places.new_zeros(len(places))
     ranks = SubjectRanks(critics.encoder, critics.tokenizer, names, critics.device)
-    sure = places.new_zeros(len(places))
-    for style in {wish.facts.style for wish in wishes}:
-        told = ranks.queries(style)
-        for row, wish in enumerate(wishes):
-            if wish.facts.style == style and wish.facts.title:
-                logits = critics.encoder.log_scale.exp() * places[of == row] @ told.T
-                sure[of == row] = logits.log_softmax(1)[:, names.index(wish.facts.title)]
-    return sure.clamp(ranking.doubted_most, ranking.sure_enough).where(sure < 0, 0.0)
+    logits = critics.encoder.log_scale.exp() * ranks.likeness(places, [one.style for one in asked])
+    titles = labels_of(names, [one.title for one in asked]).to(places.device)
+    sure = logits.log_softmax(1).gather(1, titles.clamp_min(0)[:, None])[:, 0]
+    return sure.clamp(ranking.doubted_most, ranking.sure_enough).where(titles >= 0, 0.0)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from pipelines.training.architecture import ATELIER_V1, train_tokenizer
 from pipelines.training.captions import Facts, compose_caption
 from pipelines.training.cli import train_app
+from pipelines.training.evaluation.dual_encoder import build_dual_encoder
+from pipelines.training.evaluation.judge import TOY_NETWORK, Judge
 from pipelines.training.evaluation.metrics import nearer_than_rivals
 from pipelines.training.pack import (
     FORMATS,
@@ -26,7 +30,15 @@ from pipelines.training.pack import (
     read_shards,
 )
 from pipelines.training.pictures import PictureBank
-from pipelines.training.ranking import Wish, plan_wishes, without_poorest
+from pipelines.training.ranking import (
+    Critics,
+    Ranking,
+    TooAlike,
+    Wish,
+    plan_wishes,
+    score,
+    without_poorest,
+)
 from pipelines.training.seeing import SeerTraining, fit_probe
 from tests.toy_pack import write_classifier, write_pack, write_wordnet
 
@@ -123,6 +135,27 @@ def test_the_poorest_of_each_style_and_every_copy_are_left_out() -> None:
     kept = [score for _, _, score in without_poorest(ranked, 0.25)]
     assert kept == [3.0, 2.0, 1.0, -8.0, -9.0]
     assert without_poorest(scored("baroque", [-math.inf]), 0.0) == [], "too like a training picture"
+
+
+def test_a_picture_is_ranked_by_how_surely_its_title_is_told_from_all_titles() -> None:
+    torch.manual_seed(0)
+    device = torch.device("cpu")
+    tokenizer = train_tokenizer(["a cat", "a dog", "baroque"], replace(ATELIER_V1, max_tokens=32))
+    encoder = build_dual_encoder(TOY_NETWORK, tokenizer, None, device).eval()
+    critics = Critics(Judge(TOY_NETWORK, ["baroque"], ["icon"]).eval(), encoder, tokenizer, device)
+    wishes = [
+        Wish(Facts("painting", "baroque", title=title), "baroque", FORMATS[0]) for title in ("cat", "dog", "")
+    ]
+    picture = torch.randint(256, (192, 192, 3), dtype=torch.uint8)
+    far = TooAlike(torch.zeros(1, TOY_NETWORK.features), -1.0)
+    without, with_titles = (
+        score(critics, far, wishes, [picture] * 3, Ranking(subject_weight=weight, sure_enough=0.0))
+        for weight in (0.0, 1.0)
+    )
+    cat, dog, untitled = (with_titles - without).tolist()
+    assert math.exp(cat) + math.exp(dog) == pytest.approx(1, abs=1e-5)
+    assert cat != pytest.approx(dog, abs=1e-4)
+    assert untitled == 0
 
 
 def test_own_pictures_are_drawn_in_their_share_beside_the_pack(pack: Path, tmp_path: Path) -> None:

@@ -38,11 +38,14 @@ class SubjectRanks:
         self, images: Sequence[torch.Tensor], subjects: Sequence[str], styles: Sequence[str]
     ) -> torch.Tensor:
         """The rank of each picture's subject, 0 for the first: (N,) for images (height, width, 3) uint8."""
-        seen = look(self.encoder, images, self.device)
-        queries = {style: self.queries(style) for style in set(styles)}
-        likeness = torch.stack([queries[style] @ vector for style, vector in zip(styles, seen, strict=True)])
+        likeness = self.likeness(look(self.encoder, images, self.device), styles)
         index = torch.tensor([self.names.index(subject) for subject in subjects], device=self.device)
         return (likeness > likeness.gather(1, index[:, None])).sum(1)
+
+    def likeness(self, seen: torch.Tensor, styles: Sequence[str]) -> torch.Tensor:
+        """How like every subject in its style each picture is, (N, names); `seen` (N, D) are unit vectors."""
+        queries = {style: self.queries(style) for style in set(styles)}
+        return torch.stack([queries[style] @ vector for style, vector in zip(styles, seen, strict=True)])
 
     @torch.no_grad()
     def queries(self, style: str) -> torch.Tensor:
