@@ -22,7 +22,7 @@ from transformers import CLIPTokenizer
 
 from pipelines.training.captions import Facts, compose_caption, telling_words, title_tags
 from pipelines.training.evaluation.dual_encoder import DualEncoder
-from pipelines.training.evaluation.judge import Judge, labels_of
+from pipelines.training.evaluation.judge import UNKNOWN, Judge, labels_of
 from pipelines.training.evaluation.metrics import nearest_distances
 from pipelines.training.evaluation.network import look
 from pipelines.training.evaluation.painting import Manner, Painter
@@ -40,9 +40,9 @@ class Ranking:
     """How many candidates a wish has, how much is dropped, and how much each opinion counts.
 
     `sure_enough` caps a log-probability, so that nothing is gained by pleasing a judge beyond reason, and
-    `doubted_most` is the least that one of a subject can be. `drop` is the share of each style's wishes
-    whose best candidate is still too poor, `nearest` the percentile of held-out pictures' distances to
-    training pictures below which a candidate is too like one.
+    `doubted_most` is the least that one of a title or a caption can be. `drop` is the share of each style's
+    wishes whose best candidate is still too poor, `nearest` the percentile of held-out pictures' distances
+    to training pictures below which a candidate is too like one.
     """
 
     candidates: int = 8
@@ -193,19 +193,14 @@ def score(
     of = torch.arange(len(wishes), device=device).repeat_interleave(each)
     judge = critics.judge
     seen = look(judge, images, device)
-    features, *opinions = seen.split(
+    features, styles, genres = seen.split(
         [judge.features.out_features, len(judge.styles), len(judge.genres)], dim=1
     )
-    total = torch.zeros(len(images), device=device)
-    for logits, labels, names in (
-        (opinions[0], judge.styles, [wish.facts.style for wish in wishes]),
-        (opinions[1], judge.genres, [wish.facts.genre for wish in wishes]),
-    ):
-        asked = torch.tensor([labels.index(name) if name in labels else -1 for name in names], device=device)
-        sure = logits.log_softmax(1).gather(1, asked[of].clamp_min(0)[:, None])[:, 0]
-        total += torch.where(asked[of] >= 0, sure.clamp(max=ranking.sure_enough), 0.0)
+    asked = [wish.facts for wish in wishes for _ in range(each)]
+    total = _sureness(styles, labels_of(judge.styles, [one.style for one in asked]), ranking)
+    total += _sureness(genres, labels_of(judge.genres, [one.genre for one in asked]), ranking)
     places = look(critics.encoder, images, device)
-    total += ranking.subject_weight * _subjects(critics, wishes, places, ranking, of)
+    total += ranking.subject_weight * _subjects(critics, asked, places, ranking)
     total += ranking.likeness_weight * _likeness(critics, wishes, places, ranking, of)
     found = [_palette_found(wishes[index // each], image) for index, image in enumerate(images)]
     total += ranking.palette_weight * torch.tensor(found, device=device)
@@ -213,24 +208,28 @@ def score(
     return total.masked_fill(near, -math.inf)
 
 
+def _sureness(logits: torch.Tensor, labels: torch.Tensor, ranking: Ranking) -> torch.Tensor:
+    """The log-probability of labels (N,) by logits (N, K), no surer than is enough; 0 for unknown ones."""
+    labels = labels.to(logits.device)
+    sure = logits.log_softmax(1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    return sure.clamp(max=ranking.sure_enough).where(labels != UNKNOWN, 0.0)
+
+
 @torch.no_grad()
 def _subjects(
-    critics: Critics, wishes: Sequence[Wish], places: torch.Tensor, ranking: Ranking, of: torch.Tensor
+    critics: Critics, asked: Sequence[Facts], places: torch.Tensor, ranking: Ranking
 ) -> torch.Tensor:
-    """How likely a dual encoder finds what each wish's title names among all wishes' titles, in its style.
+    """How surely a dual encoder tells what each title names from all titles, in its style, (N,).
 
-    A log-probability, no surer than is enough; 0 where the wish has no title. `places` (N, D) is where the
-    encoder puts the pictures.
+    0 where there is no title. `places` (N, D) is where the encoder puts the pictures.
     """
-    asked = [wishes[row].facts for row in of.tolist()]
     names = sorted({one.title for one in asked} - {""})
     if not names:
         return places.new_zeros(len(places))
     ranks = SubjectRanks(critics.encoder, critics.tokenizer, names, critics.device)
     logits = critics.encoder.log_scale.exp() * ranks.likeness(places, [one.style for one in asked])
-    titles = labels_of(names, [one.title for one in asked]).to(places.device)
-    sure = logits.log_softmax(1).gather(1, titles.clamp_min(0)[:, None])[:, 0]
-    return sure.clamp(ranking.doubted_most, ranking.sure_enough).where(titles >= 0, 0.0)
+    told = _sureness(logits, labels_of(names, [one.title for one in asked]), ranking)
+    return told.clamp_min(ranking.doubted_most)
 
 
 @torch.no_grad()
