@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,18 +13,19 @@ from transformers import CLIPTokenizer
 from pipelines.models.find import ModelFolder
 from pipelines.training.architecture import load_tokenizer
 from pipelines.training.captions import Facts, common_words
-from pipelines.training.evaluation.dual_encoder import load_or_train_dual_encoder
+from pipelines.training.evaluation.dual_encoder import Finetuning, load_or_train_dual_encoder
 from pipelines.training.evaluation.judge import TOY_NETWORK, Judge, NetworkSize, load_or_train_judge
 from pipelines.training.evaluation.metrics import nearest_distances
 from pipelines.training.evaluation.network import held_out, learnt_from, look
 from pipelines.training.evaluation.painting import Manner, Painter
+from pipelines.training.laying import bank_with_things
 from pipelines.training.pack import is_validation, prepare_pack, read_shards
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Critics, Ranking, TooAlike, plan_wishes, rank
 from pipelines.training.rereading import known_words
 from pipelines.training.seeing import load_classifier
 from pipelines.training.stages import Run
-from pipelines.training.transplants import Transplanting, cut_out, transplant
+from pipelines.training.transplants import Transplanting, cut_out_things, transplant
 from pipelines.training.verdicts import AIMS
 from pipelines.training.wordnet import WordNet
 
@@ -56,6 +58,7 @@ def rank_with_critics(
     ranking: Ranking,
     toy: bool,
     judge_steps: int,
+    finetuning_steps: int,
     batch_size: int,
     workers: int,
     limit: int | None,
@@ -68,7 +71,17 @@ def rank_with_critics(
     Raises FileNotFoundError where `data` holds no shard.
     """
     bank = _lay_out(data, output, workers, limit)
-    critics = gather_critics(bank, output, classifier, toy=toy, judge_steps=judge_steps, say=say)
+    critics = gather_critics(
+        bank,
+        data,
+        output,
+        classifier,
+        toy=toy,
+        judge_steps=judge_steps,
+        finetuning_steps=finetuning_steps,
+        limit=limit,
+        say=say,
+    )
     facts = _facts(data, limit)
     common = common_words(one.title for one in facts)
     words = {} if wordnet is None else _subjects(facts, wordnet, load_tokenizer(model.path / "tokenizer"))
@@ -114,7 +127,7 @@ def transplant_with_judge(
         Painter(model, bank.device, batch_size),
         manner,
         _gather_judge(bank, output, toy=toy, judge_steps=judge_steps, seed=_SEED, say=say),
-        cut_out(entries, wordnet),
+        cut_out_things(entries, wordnet),
         bank,
         count,
         output / "own" / name,
@@ -143,6 +156,7 @@ def reward_with_critics(
     learning_rate: float | None,
     rendered_share: float | None,
     judge_steps: int,
+    finetuning_steps: int,
     resume: bool,
     workers: int,
     limit: int | None,
@@ -159,7 +173,16 @@ def reward_with_critics(
         bank = PictureBank(output / "pack", run.accelerator.device, seed=start)
         toy = size == "toy"
         critics = gather_critics(
-            bank, output, classifier, toy=toy, judge_steps=judge_steps, seed=start, say=say
+            bank,
+            data,
+            output,
+            classifier,
+            toy=toy,
+            judge_steps=judge_steps,
+            finetuning_steps=finetuning_steps,
+            limit=limit,
+            seed=start,
+            say=say,
         )
         del bank  # the run loads its own
     facts = _facts(data, limit)
@@ -223,20 +246,24 @@ def _too_alike(judge: Judge, bank: PictureBank, percentile: float) -> TooAlike:
 
 def gather_critics(
     bank: PictureBank,
+    data: Path,
     output: Path,
     classifier: Path,
     *,
     toy: bool,
     judge_steps: int,
+    finetuning_steps: int,
+    limit: int | None,
     seed: int = _SEED,
     say: Callable[[str], None],
 ) -> Critics:
     """Load the critics from `output/critics`, those trained there before or trained now on the pack.
 
-    The dual encoder sees through the classifier.
+    The dual encoder sees through the classifier, and teaches it.
     """
     judge = _gather_judge(bank, output, toy=toy, judge_steps=judge_steps, seed=seed, say=say)
     torch.manual_seed(seed + 1)
+    things = partial(bank_with_things, bank, data, output, seed=seed + 1, limit=limit)
     encoder, tokenizer = load_or_train_dual_encoder(
         bank,
         output / "critics",
@@ -244,6 +271,7 @@ def gather_critics(
         steps=judge_steps,
         say=say,
         classifier=classifier,
+        finetuning=Finetuning(finetuning_steps, things) if finetuning_steps else None,
     )
     return Critics(judge, encoder, tokenizer, bank.device)
 

@@ -44,6 +44,13 @@ Own = Annotated[
 RenderedShare = Annotated[
     float | None, typer.Option(min=0, max=0.95, help="3D renders among what is drawn; 0.13 by default.")
 ]
+FinetuningSteps = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Of the classifier, taught along with the dual encoder; 0 leaves it as it is.",
+    ),
+]
 EnglishWords = Annotated[
     Path, typer.Option(exists=True, dir_okay=False, help="English words, the commonest first.")
 ]

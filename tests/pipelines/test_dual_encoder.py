@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from pipelines.training.architecture import ATELIER_V1, train_tokenizer
 from pipelines.training.evaluation.dual_encoder import (
     QUERIES,
     DualEncoder,
+    Finetuning,
     Texts,
     contrastive_loss,
     load_or_train_dual_encoder,
@@ -24,6 +26,7 @@ from pipelines.training.evaluation.subjects import TOP, SubjectRanks, rank_real_
 from pipelines.training.latent_bank import tokenize
 from pipelines.training.pack import Format, prepare_pack
 from pipelines.training.pictures import PictureBank
+from pipelines.training.seeing import SIDE_PX, classify, load_classifier
 from tests.toy_pack import write_classifier, write_pack
 
 
@@ -167,3 +170,55 @@ def test_sees_through_a_classifier_that_it_does_not_keep(tmp_path: Path) -> None
     assert len(said) == told, "it was there"
     assert any(name.startswith("backbone") for name in encoder_through(None, 1).state_dict())
     assert len(said) > told, "one without the classifier is another"
+
+
+def test_a_classifier_is_taught_along_where_it_is_finetuned(tmp_path: Path) -> None:
+    prepare_pack(write_pack(tmp_path), tmp_path / "prepared")
+    bank = PictureBank(tmp_path / "prepared", torch.device("cpu"), seed=0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    )
+    shapes = ({0: torch.export.Dim("batch")},)
+    example = (torch.zeros(2, 3, SIDE_PX, SIDE_PX),)
+    program = torch.export.export(network.eval(), example, dynamic_shapes=shapes)
+    classifier = tmp_path / "small.pt2"
+    torch.export.save(program, classifier)
+    said: list[str] = []
+    loaded: list[PictureBank] = []
+
+    def things() -> PictureBank:
+        loaded.append(bank)
+        return bank
+
+    def encoder_after(steps: int) -> DualEncoder:
+        torch.manual_seed(0)
+        encoder, _ = load_or_train_dual_encoder(
+            bank, tmp_path, size=TOY_NETWORK, steps=20, say=said.append, classifier=classifier,
+            finetuning=Finetuning(steps, things) if steps else None,
+        )  # fmt: skip
+        return encoder
+
+    def answers(encoder: DualEncoder, pixels: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return encoder.backbone(pixels)
+
+    pixels = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before = classify(load_classifier(classifier, torch.device("cpu")), pixels)
+    assert torch.equal(answers(encoder_after(0), pixels), before)
+    assert not loaded
+    taught = encoder_after(20)
+    assert len(loaded) == 1
+    losses = [float(line.rpartition(" ")[2]) for line in said if "loss" in line]
+    assert losses[-1] < losses[-5], "it learns on"
+    assert not torch.allclose(answers(taught, pixels), before, atol=1e-3)
+    still = [name for name in taught.state_dict() if name.endswith(("running_mean", "running_var"))]
+    assert still
+    for name in still:
+        _, _, own = name.rpartition("program.")
+        if own in network.state_dict():
+            assert torch.equal(taught.state_dict()[name], network.state_dict()[own])
+    told, vectors = len(said), taught(pixels)
+    again = encoder_after(20)
+    assert len(said) == told, "it was there"
+    assert torch.equal(again(pixels), vectors), "with what it sees through"
+    assert len(loaded) == 1

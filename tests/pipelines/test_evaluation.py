@@ -255,7 +255,7 @@ def test_whole_evaluation_writes_finite_figures_and_keeps_its_judges(
     arguments = ["evaluate", "--data", str(pack), "--output", str(output), "--model", str(model),
                  "--size", "toy", "--pictures", "12", "--prompts", "4", "--subject-seeds", "1",
                  "--pair-seeds", "2", "--diversity-seeds", "2", "--mixed-prompts", "2", "--mixed-seeds", "2",
-                 "--judge-steps", "3", "--steps", "2",
+                 "--judge-steps", "3", "--finetuning-steps", "1", "--steps", "2",
                  "--batch-size", "6", "--workers", "1", "--prompts-file", str(prompts)]  # fmt: skip
     runner = CliRunner()
     result = runner.invoke(train_app, arguments, catch_exceptions=False)

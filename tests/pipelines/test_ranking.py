@@ -227,7 +227,7 @@ def test_toy_model_sees_ranks_and_trains_on_its_own(
             train_app,
             ["rank", *data, "--output", str(run), "--model", str(run / "model"), *words,
              "--classifier", str(classifier), "--name", name, "--wishes", "6", "--candidates", "2",
-             "--steps", "1", "--judge-steps", "1", "--batch-size", "6", *toy],
+             "--steps", "1", "--judge-steps", "1", "--finetuning-steps", "1", "--batch-size", "6", *toy],
             catch_exceptions=False,
         )  # fmt: skip
         assert ranked.exit_code == 0, ranked.output

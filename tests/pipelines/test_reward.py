@@ -61,10 +61,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def critics(run: Path) -> Critics:
     found = gather_critics(
         _bank(run),
+        run / "data",
         run / "made",
         run / "colours.pt2",
         toy=True,
         judge_steps=1,
+        finetuning_steps=1,
+        limit=None,
         say=lambda _: None,
     )
     freeze(found)
@@ -354,7 +357,8 @@ def _reward(run: Path, output: Path) -> list[str]:
     """The command that tunes the toy model, without saying how long."""
     common = ["--data", f"{run / 'data'}", "--output", f"{output}", "--model", f"{run / 'made' / 'model'}"]
     common += ["--classifier", f"{run / 'colours.pt2'}", "--wordnet", f"{run / 'dict'}", "--size", "toy"]
-    return ["reward", *common, "--workers", "1", "--wishes", "12", "--judge-steps", "1"]
+    return ["reward", *common, "--workers", "1", "--wishes", "12", "--judge-steps", "1",
+            "--finetuning-steps", "1"]  # fmt: skip
 
 
 def _tune(run: Path, output: Path, *options: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines.training.options import CORES, Data, Limit, Output, Workers
+from pipelines.training.options import CORES, Data, FinetuningSteps, Limit, Output, Workers
 from pipelines.training.refusing import check_data, find_or_refuse, refused
 
 evaluation_app = typer.Typer()
@@ -34,6 +34,7 @@ def evaluate(
     mixed_prompts: Annotated[int, typer.Option(min=1, help="Painted in mixes of two styles.")] = 100,
     mixed_seeds: Annotated[int, typer.Option(min=1, help="Pictures of each mix.")] = 3,
     judge_steps: Annotated[int, typer.Option(min=1, help="Training steps of each judge.")] = 3000,
+    finetuning_steps: FinetuningSteps = 600,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures painted in one go.")] = 64,
     sampler: Annotated[str | None, typer.Option(help="The model's own by default.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="The model's own by default.")] = None,
@@ -96,6 +97,7 @@ def evaluate(
         mixed_prompts,
         mixed_seeds,
         judge_steps,
+        finetuning_steps,
         batch_size,
     )
     evaluation = Evaluation(

@@ -5,7 +5,10 @@ style, artist and colour, so nine texts of ten are one word alone, asked for as 
 are drawn for these, not pictures: what one picture shows would hardly be met among the portraits. And texts
 are often alike ("romanticism"; "a cat"), so a text is right of every picture that it could have been drawn
 for. The pack is small for learning what a lighthouse looks like: pictures can be seen through an ImageNet
-classifier's answers, which stay as they are (as in LiT, Zhai et al., 2022), and so are asked for beforehand.
+classifier's answers, which stay as they are at first (as in LiT, Zhai et al., 2022), and so are asked for
+beforehand. Then it may be taught along (Kumar et al., 2022), by pictures varied as painters would, and by
+things laid on paintings: no painting of the pack shows a bicycle, and by paintings alone it is learnt that
+none does.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +36,7 @@ from pipelines.training.architecture import (
 )
 from pipelines.training.evaluation.judge import NetworkSize, cached, save
 from pipelines.training.evaluation.network import Backbone, fit, view_rows
+from pipelines.training.evaluation.painterly import paint_like
 from pipelines.training.latent_bank import tokenize
 from pipelines.training.pack import Format, Row
 from pipelines.training.pictures import PictureBank
@@ -56,11 +60,44 @@ _LOOKS = 2
 
 _LOOKED_AT_ONCE = 256
 
+_FINETUNED_BATCHES = 2
+_FINETUNING_RATE = 3e-4
+_PAINTERLY_SHARE = 0.6
+
 QUERIES = ("{}", "a {}", "a painting of {}", "{}, {}")
 """How a subject is asked for; the last takes the style of the picture. Their embeddings are averaged."""
 
 Answers = dict[Format, torch.Tensor]
 """What a classifier says of a bank's rows, by format: (N, looks, K)."""
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """How a classifier is taught along: for how many steps, and by which pictures.
+
+    `bank` loads these when they are wanted; the rest learns from them too.
+    """
+
+    steps: int
+    bank: Callable[[], PictureBank]
+
+
+class Sight(nn.Module):
+    """A classifier as a part of a network that can be taught."""
+
+    def __init__(self, program: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Take a program as `load_classifier` gives it."""
+        super().__init__()
+        self.program = program
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) to answers (B, K)."""
+        return classify(self.program, pixels)
+
+    def train(self, mode: bool = True) -> Sight:
+        """Leave the program alone: what torch.export saved refuses, and its batch norms stay as they are."""
+        self.training = mode
+        return self
 
 
 class DualEncoder(nn.Module):
@@ -100,9 +137,14 @@ class DualEncoder(nn.Module):
 
 
 def build_dual_encoder(
-    size: NetworkSize, tokenizer: CLIPTokenizer, classifier: Path | None, device: torch.device
+    size: NetworkSize,
+    tokenizer: CLIPTokenizer,
+    classifier: Path | None,
+    device: torch.device,
+    *,
+    finetuned: bool = False,
 ) -> DualEncoder:
-    """Build one on `device`; a classifier's own weights are not among its weights."""
+    """Build one on `device`; a classifier's own weights are among its weights only if it is `finetuned`."""
     features = size.features
     if classifier is None:
         backbone = Backbone(size.widths, size.blocks)
@@ -110,7 +152,7 @@ def build_dual_encoder(
     else:
         program = load_classifier(classifier, device)
         answers = classify(program, torch.zeros(1, 3, SIDE_PX, SIDE_PX, device=device)).shape[1]
-        backbone = partial(classify, program)
+        backbone = Sight(program) if finetuned else partial(classify, program)
         head = nn.Sequential(
             nn.BatchNorm1d(answers, affine=False),
             nn.Dropout(0.5),
@@ -231,41 +273,83 @@ def load_or_train_dual_encoder(
     steps: int,
     say: Callable[[str], None],
     classifier: Path | None = None,
+    finetuning: Finetuning | None = None,
 ) -> tuple[DualEncoder, CLIPTokenizer]:
     """Take the dual encoder that an earlier run left in `output`, or train one and leave it there.
 
-    With a `classifier` (see `load_classifier`) it is through that one's answers that it sees pictures.
+    With a `classifier` (see `load_classifier`) it is through that one's answers that it sees pictures, and
+    with `finetuning` that one is taught along after the first `steps`.
     """
     folder, path = output / "dual-tokenizer", output / "dual-encoder.safetensors"
+    finetuning = finetuning if classifier is not None else None
     rows = [row for rows in bank.rows.values() for row in rows if not row.validation]
     seen_through = "" if classifier is None else hashlib.sha256(classifier.read_bytes()).hexdigest()
     told = {"size": repr(size), "steps": str(steps), "pictures": str(len(rows)), "classifier": seen_through}
     told["drawn"] = f"{_WORD_SHARE} {_WORD_BALANCE} {_BATCHES} {_LOOKS}"
+    if finetuning is not None:
+        told["finetuned"] = f"{finetuning.steps} {_FINETUNED_BATCHES} {_FINETUNING_RATE} {_PAINTERLY_SHARE}"
     known = cached(path, told) and folder.exists()
     if not known:
         captions = [caption for row in rows for caption in row.captions[:6]]
         train_tokenizer(captions, _WORDS).save_pretrained(str(folder))
     tokenizer = load_tokenizer(folder)
-    encoder = build_dual_encoder(size, tokenizer, classifier, bank.device)
+    encoder = build_dual_encoder(size, tokenizer, classifier, bank.device, finetuned=finetuning is not None)
     if known:
         encoder.load_state_dict(load_file(path))
         return encoder.eval(), tokenizer
     say(f"training the dual encoder for {steps} steps on {len(rows)} pictures")
-    texts = Texts(bank, tokenizer)
-    answers = look_beforehand(bank, encoder.backbone) if classifier is not None else None
+    taught = bank if finetuning is None else finetuning.bank()
+    batches = _Batches(taught, Texts(taught, tokenizer), encoder)
+    answers = None if classifier is None else look_beforehand(taught, encoder.backbone)
+    count = _BATCHES * size.batch_size
+    fit(
+        encoder,
+        lambda step: batches.loss(step, count, answers),
+        steps=steps,
+        learning_rate=1e-3,
+        weight_decay=0.2,
+        say=say,
+    )
+    if finetuning is not None:
+        del answers
+        say(f"teaching what it sees through for {finetuning.steps} steps")
+        fit(
+            encoder.requires_grad_(True),
+            lambda step: batches.loss(step, _FINETUNED_BATCHES * size.batch_size, painterly=True),
+            steps=finetuning.steps,
+            learning_rate=_FINETUNING_RATE,
+            weight_decay=0.05,
+            say=say,
+        )
+    save(encoder, path, told)
+    return encoder, tokenizer
 
-    def loss_of_step(step: int) -> torch.Tensor:
+
+class _Batches:
+    """What a dual encoder learns from, drawn from a bank."""
+
+    def __init__(self, bank: PictureBank, texts: Texts, encoder: DualEncoder) -> None:
+        self.bank, self.texts, self.encoder = bank, texts, encoder
+
+    def loss(
+        self, step: int, count: int, answers: Answers | None = None, *, painterly: bool = False
+    ) -> torch.Tensor:
+        """The loss of one batch; `answers` are taken for pictures where there are any."""
+        bank, encoder = self.bank, self.encoder
         shape = bank.choose_format(step)
-        rows, ids, right = texts.draw(shape, _BATCHES * size.batch_size)
+        rows, ids, right = self.texts.draw(shape, count)
         with torch.autocast(bank.device.type, torch.bfloat16, enabled=bank.device.type == "cuda"):
             if answers is None:
-                pictures = encoder(view_rows(bank, shape, rows))
+                pixels = view_rows(bank, shape, rows)
+                pictures = encoder(_some_painted(pixels, bank.generator) if painterly else pixels)
             else:
                 pictures = encoder.place(answers[shape][rows, bank.draw_integers(_LOOKS, len(rows))])
             words = encoder.encode_words(ids)
         scale = encoder.log_scale.clamp(max=_MOST_SCALE).exp()
         return contrastive_loss(scale * pictures.float(), words.float(), right)
 
-    fit(encoder, loss_of_step, steps=steps, learning_rate=1e-3, weight_decay=0.2, say=say)
-    save(encoder, path, told)
-    return encoder, tokenizer
+
+def _some_painted(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Pixels (B, 3, H, W), a share of them varied as painters would."""
+    drawn = torch.rand(len(pixels), 1, 1, 1, device=pixels.device, generator=generator)
+    return torch.where(drawn < _PAINTERLY_SHARE, paint_like(pixels, generator), pixels)

@@ -17,7 +17,7 @@ from torch import nn
 from pipelines.models.find import Companion, ModelFolder
 from pipelines.models.load import load_model
 from pipelines.training.autoencoder import measure_autoencoder
-from pipelines.training.evaluation.dual_encoder import load_or_train_dual_encoder
+from pipelines.training.evaluation.dual_encoder import Finetuning, load_or_train_dual_encoder
 from pipelines.training.evaluation.judge import (
     TOY_NETWORK,
     Judge,
@@ -54,6 +54,7 @@ from pipelines.training.evaluation.prompts import (
     plan_subjects,
 )
 from pipelines.training.evaluation.subjects import TOP, SubjectRanks, rank_real_pictures
+from pipelines.training.laying import bank_with_things
 from pipelines.training.pack import prepare_pack
 from pipelines.training.pictures import PictureBank
 from pipelines.training.sheets import save_sheet
@@ -81,6 +82,7 @@ class Counts:
     mixed_prompts: int = 100
     mixed_seeds: int = 3
     judge_steps: int = 3000
+    finetuning_steps: int = 600
     batch_size: int = 64
 
 
@@ -104,7 +106,7 @@ class Evaluation:
     ) -> None:
         """Lay the pack out and train the judges, unless an earlier run has left them in `output`.
 
-        With a `classifier` the dual encoder sees pictures through its answers.
+        With a `classifier` the dual encoder sees pictures through it, and teaches it.
         Raises FileNotFoundError where `data` holds no shard.
         """
         self.folder = folder
@@ -130,6 +132,8 @@ class Evaluation:
         # Seeded again, so that it is the same whether or not the judge was trained now.
         torch.manual_seed(1)
         self.bank.generator.manual_seed(1)
+        steps = self.counts.finetuning_steps
+        things = partial(bank_with_things, self.bank, self.data, self.output, seed=1, limit=self.limit)
         encoder, tokenizer = load_or_train_dual_encoder(
             self.bank,
             self.output,
@@ -137,6 +141,7 @@ class Evaluation:
             steps=self.counts.judge_steps,
             say=self.say,
             classifier=self._classifier,
+            finetuning=Finetuning(steps, things) if steps else None,
         )
         return SubjectRanks(encoder, tokenizer, self.prompts.subjects.names, self.device)
 
