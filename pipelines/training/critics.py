@@ -25,7 +25,7 @@ from pipelines.training.ranking import Critics, Ranking, TooAlike, plan_wishes, 
 from pipelines.training.rereading import known_words
 from pipelines.training.seeing import load_classifier
 from pipelines.training.stages import Run
-from pipelines.training.transplants import Transplanting, cut_out_things, transplant
+from pipelines.training.transplants import Transplanting, cut_out_things, in_strokes, over, transplant
 from pipelines.training.verdicts import AIMS
 from pipelines.training.wordnet import WordNet
 
@@ -103,13 +103,14 @@ def rank_with_critics(
 def transplant_with_judge(
     data: Path,
     output: Path,
-    model: ModelFolder,
+    model: ModelFolder | None,
     *,
     wordnet: WordNet,
     name: str,
     count: int,
     seed: int,
-    manner: Manner,
+    steps: int,
+    guidance_scale: float | None,
     toy: bool,
     judge_steps: int,
     batch_size: int,
@@ -119,20 +120,27 @@ def transplant_with_judge(
 ) -> int:
     """Train the critics' judge, unless an earlier call has, and transplant; returns what `own/name` holds.
 
+    Without a `model` things are painted in by strokes. `guidance_scale` is the model's own where it is None.
     Raises FileNotFoundError where `data` holds no shard, ValueError where it has nothing to transplant.
     """
     bank = _lay_out(data, output, workers, limit)
-    entries = read_shards(data, limit)
+    entries, transplanting = read_shards(data, limit), Transplanting()
+    if model is None:
+        paint = in_strokes(transplanting.laying)
+    else:
+        pace = model.defaults
+        guidance = pace.guidance_scale if guidance_scale is None else guidance_scale
+        painter = Painter(model, bank.device, batch_size)
+        paint = over(painter, Manner(pace.sampler, steps, guidance), transplanting)
     return transplant(
-        Painter(model, bank.device, batch_size),
-        manner,
+        paint,
         _gather_judge(bank, output, toy=toy, judge_steps=judge_steps, seed=_SEED, say=say),
         cut_out_things(entries, wordnet),
         bank,
         count,
         output / "own" / name,
         common=common_words(entry.facts.title for entry in entries if not is_validation(entry.key)),
-        transplanting=Transplanting(),
+        transplanting=transplanting,
         seed=seed,
         say=say,
     )

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageFilter, ImageOps
+from torch.nn import functional
 
 from pipelines.training.captions import common_words, telling_words
+from pipelines.training.evaluation.painterly import stroke
 from pipelines.training.pack import (
     FORMATS,
     Entry,
@@ -23,11 +26,13 @@ from pipelines.training.pack import (
     read_shards,
     save_rows,
 )
-from pipelines.training.pictures import PictureBank
+from pipelines.training.pictures import PictureBank, to_images, to_pixels
 
 _PLACES = frozenset(("landscape", "cityscape", "still life"))
 _DONE = "laid.json"
 _EACH = 6
+_CANVAS_PX = 5
+_CANVAS_MOST = 0.3
 _SHARE = 0.25
 """Of what is drawn so much is things on paintings."""
 
@@ -40,11 +45,16 @@ class Laying:
     """How a thing is laid on a ground.
 
     `side` is the thing's longer side as a share of the format's shorter one, `blur_px` the most that a ground
-    is blurred by.
+    is blurred by. Painted in, it has strokes of `stroke_px`, is drawn to the ground's colours by as much as
+    `toned` says, and has the ground's fine detail `canvas` times.
     """
 
     side: tuple[float, float] = (0.55, 0.85)
     blur_px: float = 4.0
+    stroke_px: tuple[int, ...] = (1, 2, 2, 3)
+    edge_px: int = 17
+    toned: tuple[float, float] = (0.3, 0.8)
+    canvas: tuple[float, float] = (0.6, 1.2)
 
 
 def is_thing(entry: Entry) -> bool:
@@ -62,15 +72,55 @@ def cut_out(entry: Entry) -> Image.Image:
 def lay_on(ground: Image.Image, cutout: Image.Image, laying: Laying, rng: random.Random) -> Image.Image:
     """Lay a thing, mirrored or not, on a copy of a ground, blurred, so that little else is to be seen."""
     laid = ground.filter(ImageFilter.GaussianBlur(rng.uniform(0, laying.blur_px)))
-    scale = rng.uniform(*laying.side) * min(ground.size) / max(cutout.size)
-    size = max(1, round(cutout.width * scale)), max(1, round(cutout.height * scale))
-    thing = cutout.resize(size, Image.Resampling.LANCZOS)
+    thing = _place(ground.size, cutout, laying, rng)
+    laid.paste(thing, (0, 0), thing)
+    return laid
+
+
+def paint_in(ground: Image.Image, cutout: Image.Image, laying: Laying, rng: random.Random) -> Image.Image:
+    """Lay a thing on a ground as if it had been painted there: its strokes, near its colours, on its canvas.
+
+    Beside the thing the ground stays as it is.
+    """
+    layer = torch.from_numpy(np.array(_place(ground.size, cutout, laying, rng)))[None]
+    thing, cover = to_pixels(layer[..., :3]), layer[..., 3:].permute(0, 3, 1, 2).float() / 255
+    around = to_pixels(torch.from_numpy(np.array(ground))[None])
+    thing = torch.lerp(thing, _toned(thing, cover, around), rng.uniform(*laying.toned))
+    # Strokes at its edge take up what lies beside them, but none of its detail.
+    laid = cover * thing + (1 - cover) * _smooth(around, laying.edge_px)
+    radius = rng.choice(laying.stroke_px)
+    soft = stroke(_smooth(cover, 3).expand(-1, 3, -1, -1), radius)
+    canvas = (around - _smooth(around, _CANVAS_PX)).clamp(-_CANVAS_MOST, _CANVAS_MOST)
+    painted = stroke(laid, radius) + rng.uniform(*laying.canvas) * canvas
+    return Image.fromarray(to_images(soft * painted + (1 - soft) * around)[0].numpy())
+
+
+def _place(size: tuple[int, int], cutout: Image.Image, laying: Laying, rng: random.Random) -> Image.Image:
+    """A thing, mirrored or not, where it is to lie on what is of this size, RGBA and clear beside it."""
+    scale = rng.uniform(*laying.side) * min(size) / max(cutout.size)
+    own = max(1, round(cutout.width * scale)), max(1, round(cutout.height * scale))
+    thing = cutout.resize(own, Image.Resampling.LANCZOS)
     if rng.random() < 0.5:
         thing = thing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     # Rather below the middle, where things stand.
-    left, top = (ground.width - size[0]) * rng.random(), (ground.height - size[1]) * rng.uniform(0.4, 0.9)
-    laid.paste(thing, (round(left), round(top)), thing)
-    return laid
+    left, top = (size[0] - own[0]) * rng.random(), (size[1] - own[1]) * rng.uniform(0.4, 0.9)
+    layer = Image.new("RGBA", size)
+    layer.paste(thing, (round(left), round(top)))
+    return layer
+
+
+def _toned(thing: torch.Tensor, cover: torch.Tensor, around: torch.Tensor) -> torch.Tensor:
+    """A thing (1, 3, H, W) halfway to the mean and the deviation of a ground's colours, by channel."""
+    area = cover.sum().clamp_min(1)
+    mean = (cover * thing).sum((2, 3), keepdim=True) / area
+    deviation = ((cover * (thing - mean).square()).sum((2, 3), keepdim=True) / area).sqrt()
+    around_deviation, around_mean = torch.std_mean(around, (2, 3), keepdim=True)
+    scale = torch.lerp(torch.ones_like(deviation), around_deviation / deviation.clamp_min(0.05), 0.5)
+    return (thing - mean) * scale + torch.lerp(mean, around_mean, 0.5)
+
+
+def _smooth(values: torch.Tensor, side: int) -> torch.Tensor:
+    return functional.avg_pool2d(values, side, 1, side // 2, count_include_pad=False)
 
 
 def find_grounds(bank: PictureBank) -> dict[str, list[Ground]]:

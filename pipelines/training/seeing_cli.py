@@ -140,11 +140,16 @@ def rank(
 def transplant(
     data: Data,
     output: Output,
-    model: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="The model folder that paints them over.")
-    ],
     wordnet: WordNetFolder,
     name: Annotated[str, typer.Option(help="Of the folder in --output/own that they go to.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="The model folder that paints them over; without, a filter's strokes paint them in.",
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many are painted, before the poorest go.")] = 12000,
     seed: Annotated[int, typer.Option(help="Another one lays other things on other grounds.")] = 0,
     guidance_scale: Guidance = None,
@@ -157,12 +162,9 @@ def transplant(
 ) -> None:
     """Paint what the pack has as 3D renders alone in the styles of its paintings, for `diffusion --own`."""
     from pipelines.training.critics import transplant_with_judge
-    from pipelines.training.evaluation.painting import Manner
 
-    folder, net = find_or_refuse(str(model)), _read_wordnet(wordnet)
+    folder, net = find_or_refuse(str(model)) if model else None, _read_wordnet(wordnet)
     check_data(data)
-    defaults = folder.defaults
-    guidance = defaults.guidance_scale if guidance_scale is None else guidance_scale
     try:
         kept = transplant_with_judge(
             data,
@@ -172,7 +174,8 @@ def transplant(
             name=name,
             count=count,
             seed=seed,
-            manner=Manner(defaults.sampler, steps, guidance),
+            steps=steps,
+            guidance_scale=guidance_scale,
             toy=size == "toy",
             judge_steps=judge_steps,
             batch_size=batch_size,

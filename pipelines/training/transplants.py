@@ -3,18 +3,20 @@
 No painting of the pack shows a bicycle, and a U-Net that met bicycles as emoji alone paints no impressionist
 one. But it paints in a style over whatever shapes it is given: an emoji is laid on a blurred painting, noised
 for a part of the way, and painted on from there (SDEdit, Meng et al., 2022). The shape stays the emoji's, and
-the paint is the style's. Those in which a judge sees the style least are left out.
+the paint is the style's. Or it is painted into a sharp painting by a filter's strokes: then nothing is
+learnt that the U-Net has made up. Those in which a judge sees the style least are left out.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -22,8 +24,16 @@ from pipelines.training.captions import Facts, compose_caption
 from pipelines.training.evaluation.judge import Judge, style_probabilities
 from pipelines.training.evaluation.painting import Manner, Painter
 from pipelines.training.evaluation.prompts import Wanted
-from pipelines.training.laying import Laying, cut_out, find_grounds, is_thing, lay_on, take_ground
-from pipelines.training.pack import FORMATS, Entry
+from pipelines.training.laying import (
+    Laying,
+    cut_out,
+    find_grounds,
+    is_thing,
+    lay_on,
+    paint_in,
+    take_ground,
+)
+from pipelines.training.pack import FORMATS, Entry, is_validation
 from pipelines.training.pictures import PictureBank
 from pipelines.training.ranking import Wish, without_poorest, write_own
 from pipelines.training.wordnet import WordNet
@@ -32,6 +42,10 @@ _MOVED = frozenset(("05", "06", "13", "17", "20"))
 """WordNet's files of animals, artefacts, food, objects and plants: persons the paintings have themselves."""
 
 _PERSONS = "18"
+_PAINTED = frozenset(("painting", "ukiyo-e"))
+_OF_NATURE = frozenset(("17", "20"))
+_SHOWN = 40
+"""What is of nature and told of so many paintings is theirs: a tree became an emoji in every style."""
 
 _WORDINGS = 20
 """So often a caption is worded until it names the thing, which nine in ten do at once."""
@@ -58,9 +72,16 @@ class Transplanting:
 def cut_out_things(entries: Sequence[Entry], net: WordNet) -> dict[str, list[Image.Image]]:
     """What the training pictures have as emoji whose titles name a thing that can be moved, by that word."""
     cutouts: dict[str, list[Image.Image]] = defaultdict(list)
-    for entry in entries:
+    known = [entry for entry in entries if not is_validation(entry.key)]
+    shown = Counter(
+        word
+        for entry in known
+        if entry.facts.source in _PAINTED
+        for word in {*re.findall("[a-z]+", entry.facts.title), *entry.facts.seen}
+    )
+    for entry in known:
         words = re.findall("[a-z]+", entry.facts.title) if is_thing(entry) else []
-        moved = [word for word in words if _can_be_moved(word, net)]
+        moved = [word for word in words if _can_be_moved(word, net, shown[word])]
         if moved:
             cut = cut_out(entry)
             for word in moved:
@@ -68,14 +89,17 @@ def cut_out_things(entries: Sequence[Entry], net: WordNet) -> dict[str, list[Ima
     return dict(cutouts)
 
 
-def _can_be_moved(word: str, net: WordNet) -> bool:
+def _can_be_moved(word: str, net: WordNet, shown: int) -> bool:
     """Whether one of its first two senses is such a thing, the first no person, and it is no adjective: blue.
 
-    That it is oftener a verb (to bear, to train) says nothing here: titles of emoji name what they show.
+    Of nature it must be `shown` by few paintings. That it is oftener a verb (to bear, to train) says nothing
+    here: titles of emoji name what they show.
     """
     noun = word if word in net.senses else word.removesuffix("s")
     files = [net.files[sense] for sense in net.senses.get(noun, ()) if sense[0] == "n"][:2]
-    return bool(_MOVED & {*files}) and files[0] != _PERSONS and not net.tagged.get((word, "a"))
+    if not _MOVED & {*files} or files[0] == _PERSONS or net.tagged.get((word, "a")):
+        return False
+    return files[0] not in _OF_NATURE or shown < _SHOWN
 
 
 def name_thing(facts: Facts, common: frozenset[str], rng: random.Random) -> str:
@@ -85,9 +109,36 @@ def name_thing(facts: Facts, common: frozenset[str], rng: random.Random) -> str:
     return next((one for one in captions if named.search(one)), f"{facts.title}, {facts.style}")
 
 
+Place = tuple[Wanted, Image.Image, Image.Image]
+"""What is wanted, the ground that it goes on, and the thing."""
+
+Paint = Callable[[Sequence[Place], random.Random], list[torch.Tensor]]
+"""Paints what is wanted where it is to be, all of one size: images (height, width, 3) uint8."""
+
+
+def over(painter: Painter, manner: Manner, transplanting: Transplanting) -> Paint:
+    """Painted over by a model."""
+
+    def paint(places: Sequence[Place], rng: random.Random) -> list[torch.Tensor]:
+        laid = [lay_on(ground, thing, transplanting.laying, rng) for _, ground, thing in places]
+        strength = rng.uniform(*transplanting.strength)
+        return painter.paint_over([wanted for wanted, _, _ in places], laid, manner, strength)
+
+    return paint
+
+
+def in_strokes(laying: Laying) -> Paint:
+    """Painted in by a filter."""
+
+    def paint(places: Sequence[Place], rng: random.Random) -> list[torch.Tensor]:
+        painted = (paint_in(ground, thing, laying, rng) for _, ground, thing in places)
+        return [torch.from_numpy(np.array(one)) for one in painted]
+
+    return paint
+
+
 def transplant(
-    painter: Painter,
-    manner: Manner,
+    paint: Paint,
     judge: Judge,
     cutouts: Cutouts,
     bank: PictureBank,
@@ -114,17 +165,16 @@ def transplant(
     kept: list[tuple[Wish, torch.Tensor, float]] = []
     while len(kept) < count:
         shape = rng.choice(FORMATS)
-        wanted: list[Wanted] = []
         wishes: list[Wish] = []
-        laid: list[Image.Image] = []
+        places: list[Place] = []
         for _ in range(min(transplanting.painted_at_once, count - len(kept))):
             word, style = rng.choice(words), rng.choice(styles)
             ground = take_ground(bank, rng.choice(grounds[style]), shape)
-            laid.append(lay_on(ground, rng.choice(cutouts[word]), transplanting.laying, rng))
+            wanted = Wanted(f"{word}, {style}", rng.getrandbits(31), shape)
+            places.append((wanted, ground, rng.choice(cutouts[word])))
             facts = Facts("painting", style, title=word)
             wishes.append(Wish(facts, name_thing(facts, common, rng), shape))
-            wanted.append(Wanted(f"{word}, {style}", rng.getrandbits(31), shape))
-        images = painter.paint_over(wanted, laid, manner, rng.uniform(*transplanting.strength))
+        images = paint(places, rng)
         seen = style_probabilities(judge, images, bank.device).cpu()
         asked = torch.tensor([judge.styles.index(wish.facts.style) for wish in wishes])
         kept += zip(wishes, images, seen.gather(1, asked[:, None])[:, 0].tolist(), strict=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.training.laying import Laying, bank_with_things, lay_on
+from pipelines.training.laying import Laying, bank_with_things, lay_on, paint_in
 from pipelines.training.pack import load_pixels, load_rows, prepare_pack
 from pipelines.training.pictures import PictureBank
 from tests.toy_pack import write_pack
@@ -30,6 +30,27 @@ def test_a_thing_lies_within_its_ground_and_leaves_the_rest() -> None:
         assert red.sum() == width * height, "none of it is cut off"
         places.add((int(across.min()), int(down.min())))
     assert len(places) > 10
+
+
+def test_painted_in_it_is_nearer_to_the_ground_and_on_its_canvas_and_the_rest_stays() -> None:
+    rng = np.random.default_rng(0)
+    rough = np.full((64, 96, 3), (30, 100, 60)) + rng.integers(-25, 26, (64, 96, 1))
+    ground = Image.fromarray(rough.astype(np.uint8))
+    thing = Image.new("RGBA", (20, 10), (220, 40, 40, 255))
+    laying = Laying(side=(0.9, 0.9), toned=(0.5, 0.5), canvas=(1.0, 1.0))
+    plain = Laying(side=(0.9, 0.9), blur_px=0.0)
+    for seed in range(8):
+        painted = np.asarray(paint_in(ground, thing, laying, random.Random(seed))).astype(float)
+        changed = (painted != np.asarray(ground)).any(2)
+        down, across = np.nonzero(changed)
+        box = np.s_[down.min() + 7 : down.max() - 6, across.min() + 7 : across.max() - 6]
+        assert 0.15 < changed.mean() < 0.4, "beside the thing all is as it was"
+        red, green, _ = painted[box].mean((0, 1))
+        assert 150 < red < 200, "red, and nearer to the ground"
+        assert 40 < green < 80
+        assert painted[box].std((0, 1)).min() > 8, "the canvas is seen through"
+    still = np.asarray(lay_on(ground, thing, plain, random.Random(0)))
+    assert (still == (220, 40, 40)).all(2).mean() > 0.1, "laid on it, it stays as it was"
 
 
 def test_things_lie_on_paintings_of_places_in_their_styles(tmp_path: Path) -> None:

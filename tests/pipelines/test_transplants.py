@@ -19,6 +19,7 @@ from pipelines.training.cli import train_app
 from pipelines.training.evaluation.judge import TOY_NETWORK, load_or_train_judge, style_probabilities
 from pipelines.training.evaluation.painting import Manner, Painter
 from pipelines.training.evaluation.prompts import Wanted
+from pipelines.training.laying import Laying
 from pipelines.training.pack import (
     FORMATS,
     Entry,
@@ -29,12 +30,19 @@ from pipelines.training.pack import (
     read_shards,
 )
 from pipelines.training.pictures import PictureBank
-from pipelines.training.transplants import Transplanting, cut_out_things, name_thing, transplant
+from pipelines.training.transplants import (
+    Transplanting,
+    cut_out_things,
+    in_strokes,
+    name_thing,
+    over,
+    transplant,
+)
 from pipelines.training.wordnet import WordNet
 from tests.tiny import build_tiny_sd
 from tests.toy_pack import write_pack, write_wordnet
 
-WORDS = {"cat": "05", "face": "08", "man": "18", "car": "06"}
+WORDS = {"cat": "05", "face": "08", "man": "18", "car": "06", "tree": "20", "palm": "20"}
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +81,14 @@ def test_things_are_cut_out_by_the_words_of_their_titles(wordnet: Path) -> None:
             emoji(kept, "man"),
             emoji(held_out, "cat"),
             emoji(kept, "a car", source="painting"),
+            emoji(kept, "tree"),
+            emoji(kept, "palm"),
+            *[emoji(kept, "a cat and trees by a tree", source="painting")] * 40,
+            *[emoji(kept, "palm", source="painting")] * 39,
         ],
         WordNet.read(wordnet),
     )
-    assert {word: len(some) for word, some in cutouts.items()} == {"cat": 1, "car": 1}
+    assert {word: len(some) for word, some in cutouts.items()} == {"cat": 1, "car": 1, "palm": 1}
     assert cutouts["cat"][0].size == (20, 10), "what is clear around it is gone"
 
 
@@ -117,10 +129,10 @@ def test_those_that_a_judge_takes_for_their_style_are_kept(
 
     def kept(drop: float) -> dict[bytes, float]:
         folder = tmp_path / f"own-{drop}"
+        transplanting = Transplanting(drop=drop, painted_at_once=3)
         count = transplant(
-            painter, Manner("DDIM", 4, 2.0), judge, cutouts, bank, 8, folder,
-            common=frozenset(), transplanting=Transplanting(drop=drop, painted_at_once=3),
-            seed=1, say=print,
+            over(painter, Manner("DDIM", 4, 2.0), transplanting), judge, cutouts, bank, 8, folder,
+            common=frozenset(), transplanting=transplanting, seed=1, say=print,
         )  # fmt: skip
         rows = load_rows(folder)
         assert sum(map(len, rows.values())) == count
@@ -137,23 +149,27 @@ def test_those_that_a_judge_takes_for_their_style_are_kept(
     assert best.keys() < every.keys()
     with pytest.raises(ValueError, match="no 3D render of a thing"):
         transplant(
-            painter, Manner("DDIM", 4, 2.0), judge, {}, bank, 8, tmp_path / "none",
+            in_strokes(Laying()), judge, {}, bank, 8, tmp_path / "none",
             common=frozenset(), transplanting=Transplanting(), seed=1, say=print,
         )  # fmt: skip
 
 
 def test_the_command_leaves_a_folder_to_be_learnt_from(pack: Path, wordnet: Path, tmp_path: Path) -> None:
     model = build_tiny_sd(tmp_path / "tiny")
-    arguments = ["transplant", "--data", str(pack), "--output", str(tmp_path / "run"), "--model", str(model),
-                 "--name", "first", "--count", "5", "--steps", "4", "--judge-steps", "1", "--size", "toy",
-                 "--workers", "1", "--wordnet"]  # fmt: skip
-    told = CliRunner().invoke(train_app, [*arguments, str(wordnet)], catch_exceptions=False)
-    assert told.exit_code == 0, told.output
-    assert told.stdout.strip() == f"{tmp_path / 'run' / 'own' / 'first'}: 3 pictures"
-    bank = PictureBank(
-        tmp_path / "run" / "pack", torch.device("cpu"), seed=0, own=[tmp_path / "run" / "own" / "first"]
-    )
-    assert sum(row.source == "own" for rows in bank.rows.values() for row in rows) == 3
-    refused = CliRunner().invoke(train_app, [*arguments, str(pack)])
+    arguments = ["transplant", "--data", str(pack), "--output", str(tmp_path / "run"),
+                 "--count", "5", "--steps", "4", "--judge-steps", "1", "--size", "toy",
+                 "--workers", "1"]  # fmt: skip
+    for name, painted in (("first", ["--model", str(model)]), ("strokes", [])):
+        told = CliRunner().invoke(
+            train_app,
+            [*arguments, "--wordnet", str(wordnet), "--name", name, *painted],
+            catch_exceptions=False,
+        )
+        assert told.exit_code == 0, told.output
+        own = tmp_path / "run" / "own" / name
+        assert told.stdout.strip() == f"{own}: 3 pictures"
+        bank = PictureBank(tmp_path / "run" / "pack", torch.device("cpu"), seed=0, own=[own])
+        assert sum(row.source == "own" for rows in bank.rows.values() for row in rows) == 3
+    refused = CliRunner().invoke(train_app, [*arguments, "--wordnet", str(pack), "--name", "none"])
     assert refused.exit_code == 2
     assert "index.noun" in refused.output or "data.noun" in refused.output
