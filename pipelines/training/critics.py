@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +45,20 @@ _RENDERED_SHARE = 0.4
 """Of the single words that a U-Net is tuned by: of 3D renders the most is wanting."""
 
 
+@dataclass(frozen=True)
+class Schooling:
+    """How long critics learn, and whether they are toys, for tests."""
+
+    toy: bool
+    judge_steps: int
+    finetuning_steps: int = 0
+
+    @property
+    def network(self) -> NetworkSize:
+        """The size of each."""
+        return TOY_NETWORK if self.toy else NetworkSize()
+
+
 def rank_with_critics(
     data: Path,
     output: Path,
@@ -56,9 +71,7 @@ def rank_with_critics(
     seed: int,
     manner: Manner,
     ranking: Ranking,
-    toy: bool,
-    judge_steps: int,
-    finetuning_steps: int,
+    schooling: Schooling,
     batch_size: int,
     workers: int,
     limit: int | None,
@@ -71,17 +84,7 @@ def rank_with_critics(
     Raises FileNotFoundError where `data` holds no shard.
     """
     bank = _lay_out(data, output, workers, limit)
-    critics = gather_critics(
-        bank,
-        data,
-        output,
-        classifier,
-        toy=toy,
-        judge_steps=judge_steps,
-        finetuning_steps=finetuning_steps,
-        limit=limit,
-        say=say,
-    )
+    critics = gather_critics(bank, data, output, classifier, schooling, limit=limit, say=say)
     facts = _facts(data, limit)
     common = common_words(one.title for one in facts)
     words = {} if wordnet is None else _subjects(facts, wordnet, load_tokenizer(model.path / "tokenizer"))
@@ -111,8 +114,7 @@ def transplant_with_judge(
     seed: int,
     steps: int,
     guidance_scale: float | None,
-    toy: bool,
-    judge_steps: int,
+    schooling: Schooling,
     batch_size: int,
     workers: int,
     limit: int | None,
@@ -134,7 +136,7 @@ def transplant_with_judge(
         paint = over(painter, Manner(pace.sampler, steps, guidance), transplanting)
     return transplant(
         paint,
-        _gather_judge(bank, output, toy=toy, judge_steps=judge_steps, seed=_SEED, say=say),
+        _gather_judge(bank, output, schooling, seed=_SEED, say=say),
         cut_out_things(entries, wordnet),
         bank,
         count,
@@ -163,8 +165,7 @@ def reward_with_critics(
     weight: float | None,
     learning_rate: float | None,
     rendered_share: float | None,
-    judge_steps: int,
-    finetuning_steps: int,
+    schooling: Schooling,
     resume: bool,
     workers: int,
     limit: int | None,
@@ -179,19 +180,7 @@ def reward_with_critics(
     with run.accelerator.main_process_first():
         start = _SEED + 10 * seed
         bank = PictureBank(output / "pack", run.accelerator.device, seed=start)
-        toy = size == "toy"
-        critics = gather_critics(
-            bank,
-            data,
-            output,
-            classifier,
-            toy=toy,
-            judge_steps=judge_steps,
-            finetuning_steps=finetuning_steps,
-            limit=limit,
-            seed=start,
-            say=say,
-        )
+        critics = gather_critics(bank, data, output, classifier, schooling, limit=limit, seed=start, say=say)
         del bank  # the run loads its own
     facts = _facts(data, limit)
     words = _subjects(facts, wordnet, load_tokenizer(model / "tokenizer"))
@@ -257,10 +246,8 @@ def gather_critics(
     data: Path,
     output: Path,
     classifier: Path,
+    schooling: Schooling,
     *,
-    toy: bool,
-    judge_steps: int,
-    finetuning_steps: int,
     limit: int | None,
     seed: int = _SEED,
     say: Callable[[str], None],
@@ -269,25 +256,25 @@ def gather_critics(
 
     The dual encoder sees through the classifier, and teaches it.
     """
-    judge = _gather_judge(bank, output, toy=toy, judge_steps=judge_steps, seed=seed, say=say)
+    steps = schooling.finetuning_steps
+    judge = _gather_judge(bank, output, schooling, seed=seed, say=say)
     torch.manual_seed(seed + 1)
     things = partial(bank_with_things, bank, data, output, seed=seed + 1, limit=limit)
     encoder, tokenizer = load_or_train_dual_encoder(
         bank,
         output / "critics",
-        size=TOY_NETWORK if toy else NetworkSize(),
-        steps=judge_steps,
+        size=schooling.network,
+        steps=schooling.judge_steps,
         say=say,
         classifier=classifier,
-        finetuning=Finetuning(finetuning_steps, things) if finetuning_steps else None,
+        finetuning=Finetuning(steps, things) if steps else None,
     )
     return Critics(judge, encoder, tokenizer, bank.device)
 
 
 def _gather_judge(
-    bank: PictureBank, output: Path, *, toy: bool, judge_steps: int, seed: int, say: Callable[[str], None]
+    bank: PictureBank, output: Path, schooling: Schooling, *, seed: int, say: Callable[[str], None]
 ) -> Judge:
-    network = TOY_NETWORK if toy else NetworkSize()
     torch.manual_seed(seed)
     path = output / "critics" / "judge.safetensors"
-    return load_or_train_judge(bank, path, size=network, steps=judge_steps, say=say)
+    return load_or_train_judge(bank, path, size=schooling.network, steps=schooling.judge_steps, say=say)

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
-from torch.nn import functional
 
 from pipelines.training.captions import common_words, telling_words
-from pipelines.training.evaluation.painterly import stroke
+from pipelines.training.evaluation.painterly import canvas, smooth, stroke
 from pipelines.training.pack import (
     FORMATS,
     Entry,
@@ -29,10 +28,8 @@ from pipelines.training.pack import (
 from pipelines.training.pictures import PictureBank, to_images, to_pixels
 
 _PLACES = frozenset(("landscape", "cityscape", "still life"))
-_DONE = "laid.json"
+_DONE = "laid.txt"
 _EACH = 6
-_CANVAS_PX = 5
-_CANVAS_MOST = 0.3
 _SHARE = 0.25
 """Of what is drawn so much is things on paintings."""
 
@@ -45,8 +42,9 @@ class Laying:
     """How a thing is laid on a ground.
 
     `side` is the thing's longer side as a share of the format's shorter one, `blur_px` the most that a ground
-    is blurred by. Painted in, it has strokes of `stroke_px`, is drawn to the ground's colours by as much as
-    `toned` says, and has the ground's fine detail `canvas` times.
+    is blurred by. Painted in, its strokes are of `stroke_px` and take up the mean of `edge_px` of the ground
+    at its edge; it is drawn to the ground's colours by as much as `toned` says, and has its fine detail
+    `canvas` times.
     """
 
     side: tuple[float, float] = (0.55, 0.85)
@@ -55,6 +53,11 @@ class Laying:
     edge_px: int = 17
     toned: tuple[float, float] = (0.3, 0.8)
     canvas: tuple[float, float] = (0.6, 1.2)
+
+
+_LAYING = Laying(side=(0.45, 0.9))
+LAID = f"{_EACH} of each, {_SHARE} of all, {_LAYING}"
+"""How the things lie that a dual encoder learns from: those laid in another way are laid anew."""
 
 
 def is_thing(entry: Entry) -> bool:
@@ -87,11 +90,10 @@ def paint_in(ground: Image.Image, cutout: Image.Image, laying: Laying, rng: rand
     around = to_pixels(torch.from_numpy(np.array(ground))[None])
     thing = torch.lerp(thing, _toned(thing, cover, around), rng.uniform(*laying.toned))
     # Strokes at its edge take up what lies beside them, but none of its detail.
-    laid = cover * thing + (1 - cover) * _smooth(around, laying.edge_px)
+    laid = cover * thing + (1 - cover) * smooth(around, laying.edge_px)
     radius = rng.choice(laying.stroke_px)
-    soft = stroke(_smooth(cover, 3).expand(-1, 3, -1, -1), radius)
-    canvas = (around - _smooth(around, _CANVAS_PX)).clamp(-_CANVAS_MOST, _CANVAS_MOST)
-    painted = stroke(laid, radius) + rng.uniform(*laying.canvas) * canvas
+    soft = stroke(smooth(cover, 3).expand(-1, 3, -1, -1), radius)
+    painted = stroke(laid, radius) + rng.uniform(*laying.canvas) * canvas(around, most=0.3)
     return Image.fromarray(to_images(soft * painted + (1 - soft) * around)[0].numpy())
 
 
@@ -117,10 +119,6 @@ def _toned(thing: torch.Tensor, cover: torch.Tensor, around: torch.Tensor) -> to
     around_deviation, around_mean = torch.std_mean(around, (2, 3), keepdim=True)
     scale = torch.lerp(torch.ones_like(deviation), around_deviation / deviation.clamp_min(0.05), 0.5)
     return (thing - mean) * scale + torch.lerp(mean, around_mean, 0.5)
-
-
-def _smooth(values: torch.Tensor, side: int) -> torch.Tensor:
-    return functional.avg_pool2d(values, side, 1, side // 2, count_include_pad=False)
 
 
 def find_grounds(bank: PictureBank) -> dict[str, list[Ground]]:
@@ -149,7 +147,8 @@ def bank_with_things(
     alone. Raises FileNotFoundError where `data` holds no shard.
     """
     laid = output / "laid"
-    if not (laid / _DONE).exists():
+    done = laid / _DONE
+    if not done.exists() or done.read_text() != LAID:
         lay_things_out(read_shards(data, limit), bank, laid)
     return PictureBank(output / "pack", bank.device, seed, own=[laid], own_share=_SHARE)
 
@@ -161,7 +160,6 @@ def lay_things_out(entries: Sequence[Entry], bank: PictureBank, folder: Path) ->
     """
     grounds = find_grounds(bank)
     things = [entry for entry in entries if is_thing(entry)] if grounds else []
-    laying = Laying(side=(0.45, 0.9))
     common = common_words(entry.facts.title for entry in entries if not is_validation(entry.key))
     weights = picture_weights(things)
     styles = sorted(grounds)
@@ -172,7 +170,7 @@ def lay_things_out(entries: Sequence[Entry], bank: PictureBank, folder: Path) ->
         for index in range(_EACH):
             shape, style = FORMATS[index % len(FORMATS)], rng.choice(styles)
             ground = take_ground(bank, rng.choice(grounds[style]), shape)
-            pictures[shape].append(lay_on(ground, thing, laying, rng))
+            pictures[shape].append(lay_on(ground, thing, _LAYING, rng))
             rows[shape].append(
                 Row(
                     key=entry.key,
@@ -190,4 +188,4 @@ def lay_things_out(entries: Sequence[Entry], bank: PictureBank, folder: Path) ->
     for shape, ones in pictures.items():
         np.save(folder / f"pixels-{shape.name}.npy", np.stack([np.asarray(one) for one in ones]))
         save_rows(folder, shape, rows[shape])
-    (folder / _DONE).write_text("{}\n")
+    (folder / _DONE).write_text(LAID)

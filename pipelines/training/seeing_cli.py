@@ -106,7 +106,7 @@ def rank(
 
     Wishes are single words that WordNet knows for things, genres in styles, and what the pack has.
     """
-    from pipelines.training.critics import rank_with_critics
+    from pipelines.training.critics import Schooling, rank_with_critics
     from pipelines.training.evaluation.painting import Manner
     from pipelines.training.ranking import Ranking
 
@@ -125,9 +125,7 @@ def rank(
         seed=seed,
         manner=Manner(defaults.sampler, steps, guidance),
         ranking=Ranking(candidates=candidates),
-        toy=size == "toy",
-        judge_steps=judge_steps,
-        finetuning_steps=finetuning_steps,
+        schooling=Schooling(size == "toy", judge_steps, finetuning_steps),
         batch_size=batch_size,
         workers=workers,
         limit=limit,
@@ -161,7 +159,7 @@ def transplant(
     limit: Limit = None,
 ) -> None:
     """Paint what the pack has as 3D renders alone in the styles of its paintings, for `diffusion --own`."""
-    from pipelines.training.critics import transplant_with_judge
+    from pipelines.training.critics import Schooling, transplant_with_judge
 
     folder, net = find_or_refuse(str(model)) if model else None, _read_wordnet(wordnet)
     check_data(data)
@@ -176,8 +174,7 @@ def transplant(
             seed=seed,
             steps=steps,
             guidance_scale=guidance_scale,
-            toy=size == "toy",
-            judge_steps=judge_steps,
+            schooling=Schooling(size == "toy", judge_steps),
             batch_size=batch_size,
             workers=workers,
             limit=limit,
@@ -219,7 +216,7 @@ def reward(
     need_limit(minutes, max_steps)
     check_data(data)
 
-    from pipelines.training.critics import reward_with_critics
+    from pipelines.training.critics import Schooling, reward_with_critics
 
     net = _read_wordnet(wordnet)
     reward_with_critics(
@@ -238,8 +235,7 @@ def reward(
         weight=weight,
         learning_rate=learning_rate,
         rendered_share=rendered_share,
-        judge_steps=judge_steps,
-        finetuning_steps=finetuning_steps,
+        schooling=Schooling(size == "toy", judge_steps, finetuning_steps),
         resume=resume,
         workers=workers,
         limit=limit,

@@ -72,7 +72,6 @@ def test_things_lie_on_paintings_of_places_in_their_styles(tmp_path: Path) -> No
     assert drawn / sum(weight.values()) == pytest.approx(0.25)
     assert sum(own.values()) == pytest.approx(1.0)
 
-    # All of a toy emoji is seen: what is its own colour on no painting is where it lies.
     for shape, ones in laid.items():
         pictures = load_pixels(tmp_path / "laid", shape)
         assert pictures.shape == (len(ones), shape.height, shape.width, 3)
@@ -81,6 +80,10 @@ def test_things_lie_on_paintings_of_places_in_their_styles(tmp_path: Path) -> No
     again = bank_with_things(bank, pack, tmp_path, seed=1, limit=None)
     assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "laid").iterdir())] == times
     assert all(torch.equal(again.pixels[shape], both.pixels[shape]) for shape in both.pixels)
+    (tmp_path / "laid" / "laid.txt").write_text("otherwise")
+    bank_with_things(bank, pack, tmp_path, seed=1, limit=None)
+    anew = [path.stat().st_mtime_ns for path in sorted((tmp_path / "laid").iterdir())]
+    assert all(one > before for one, before in zip(anew, times, strict=True)), "laid in another way"
 
 
 def test_without_places_there_is_the_pack_alone(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pipelines.training.architecture import build_scheduler, load_tokenizer
 from pipelines.training.captions import Facts
 from pipelines.training.cli import train_app
 from pipelines.training.commissions import Commission, commission_wishes
-from pipelines.training.critics import gather_critics, weigh_subjects
+from pipelines.training.critics import Schooling, gather_critics, weigh_subjects
 from pipelines.training.crowds import Crowd, Neighbourhood
 from pipelines.training.diffusion import NoisePrediction
 from pipelines.training.evaluation.judge import TOY_NETWORK, Judge, doubts, labels_of, load_judge
@@ -64,9 +64,7 @@ def critics(run: Path) -> Critics:
         run / "data",
         run / "made",
         run / "colours.pt2",
-        toy=True,
-        judge_steps=1,
-        finetuning_steps=1,
+        Schooling(toy=True, judge_steps=1, finetuning_steps=1),
         limit=None,
         say=lambda _: None,
     )

@@ -38,6 +38,7 @@ from pipelines.training.evaluation.judge import NetworkSize, cached, save
 from pipelines.training.evaluation.network import Backbone, fit, view_rows
 from pipelines.training.evaluation.painterly import paint_like
 from pipelines.training.latent_bank import tokenize
+from pipelines.training.laying import LAID
 from pipelines.training.pack import Format, Row
 from pipelines.training.pictures import PictureBank
 from pipelines.training.seeing import SIDE_PX, classify, load_classifier
@@ -287,7 +288,8 @@ def load_or_train_dual_encoder(
     told = {"size": repr(size), "steps": str(steps), "pictures": str(len(rows)), "classifier": seen_through}
     told["drawn"] = f"{_WORD_SHARE} {_WORD_BALANCE} {_BATCHES} {_LOOKS}"
     if finetuning is not None:
-        told["finetuned"] = f"{finetuning.steps} {_FINETUNED_BATCHES} {_FINETUNING_RATE} {_PAINTERLY_SHARE}"
+        how = (finetuning.steps, _FINETUNED_BATCHES, _FINETUNING_RATE, _PAINTERLY_SHARE, LAID)
+        told["finetuned"] = " ".join(map(str, how))
     known = cached(path, told) and folder.exists()
     if not known:
         captions = [caption for row in rows for caption in row.captions[:6]]

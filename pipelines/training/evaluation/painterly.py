@@ -12,7 +12,6 @@ from torch.nn import functional
 
 _RADII = (2, 5)
 _CANVAS_PX = 5
-_CANVAS_MOST = 0.2
 _LEAST_DEVIATION = 0.1
 
 
@@ -28,9 +27,8 @@ def paint_like(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     painted = torch.where(draw(0, 1) < 0.4, stroke(pixels, radius), pixels)
     coloured = torch.lerp(painted, recolour(painted, other), draw(0.3, 1))
     painted = torch.where(draw(0, 1) < 0.4, coloured, painted)
-    smooth = functional.avg_pool2d(other, _CANVAS_PX, 1, _CANVAS_PX // 2, count_include_pad=False)
-    canvas = (other - smooth).clamp(-_CANVAS_MOST, _CANVAS_MOST)
-    return torch.where(draw(0, 1) < 0.3, painted + draw(0.3, 1) * canvas, painted).clamp(-1, 1)
+    on_canvas = painted + draw(0.3, 1) * canvas(other, most=0.2)
+    return torch.where(draw(0, 1) < 0.3, on_canvas, painted).clamp(-1, 1)
 
 
 def stroke(pixels: torch.Tensor, radius: int) -> torch.Tensor:
@@ -56,3 +54,13 @@ def recolour(pixels: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     # A plain picture's deviation would make another one plain.
     scale = other_deviation.clamp_min(_LEAST_DEVIATION) / deviation.clamp_min(1e-2)
     return (pixels - mean) * scale + other_mean
+
+
+def canvas(pixels: torch.Tensor, *, most: float) -> torch.Tensor:
+    """The finest detail of pixels (B, 3, H, W), no more than `most` anywhere."""
+    return (pixels - smooth(pixels, _CANVAS_PX)).clamp(-most, most)
+
+
+def smooth(values: torch.Tensor, side: int) -> torch.Tensor:
+    """The mean of values (B, C, H, W) over the square of `side` places, an odd number, around each."""
+    return functional.avg_pool2d(values, side, 1, side // 2, count_include_pad=False)
