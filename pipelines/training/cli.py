@@ -30,6 +30,7 @@ from pipelines.training.options import (
     Resume,
     SentenceEncoderFolder,
     Size,
+    SnrFloor,
     WordNetFolder,
     Workers,
 )
@@ -181,6 +182,7 @@ def diffusion(
     initial: Initial = None,
     own: Own = None,
     rendered_share: RenderedShare = None,
+    snr_floor: SnrFloor = None,
 ) -> None:
     """Train the U-Net on the autoencoder's latents; needs its folder in --output.
 
@@ -207,6 +209,7 @@ def diffusion(
         max_steps=max_steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        snr_floor=snr_floor,
         initial=initial,
         rendered_share=rendered_share,
     )

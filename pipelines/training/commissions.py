@@ -118,10 +118,7 @@ def commission_crowd(
     known, unknown = (look(judge, ones, bank.device)[:, :features] for ones in (pictures, held_out(bank)[1]))
     judged = Crowd(known[some], taste.judged_width, taste.decay)
     neighbourhood = Neighbourhood(known, unknown)
-    numbers = {
-        shape: torch.tensor([n for n, row in enumerate(rows) if not row.validation], device=bank.device)
-        for shape, rows in bank.rows.items()
-    }
+    numbers = {shape: torch.tensor(rows, device=bank.device) for shape, rows in bank.training.items()}
 
     def tell(pixels: torch.Tensor, _: torch.Tensor) -> dict[str, torch.Tensor]:
         looked = look_at_pixels(judge, pixels)[:, :features]

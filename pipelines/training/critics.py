@@ -103,7 +103,7 @@ def rank_with_critics(
     )
 
 
-def transplant_with_judge(
+def transplant_things(
     data: Path,
     output: Path,
     model: ModelFolder | None,
@@ -120,23 +120,25 @@ def transplant_with_judge(
     limit: int | None,
     say: Callable[[str], None],
 ) -> int:
-    """Train the critics' judge, unless an earlier call has, and transplant; returns what `own/name` holds.
+    """Transplant things of the pack into its paintings; returns what `own/name` holds.
 
-    Without a `model` things are painted in by strokes. `guidance_scale` is the model's own where it is None.
+    Painted over by a `model`, they are seen by the critics' judge, who is trained unless an earlier call has;
+    without one they are painted in by strokes. `guidance_scale` is the model's own where it is None.
     Raises FileNotFoundError where `data` holds no shard, ValueError where it has nothing to transplant.
     """
     bank = _lay_out(data, output, workers, limit)
     entries, transplanting = read_shards(data, limit), Transplanting()
     if model is None:
-        paint = in_strokes(transplanting.laying)
+        paint, judge = in_strokes(transplanting.laying), None
     else:
         pace = model.defaults
         guidance = pace.guidance_scale if guidance_scale is None else guidance_scale
         painter = Painter(model, bank.device, batch_size)
         paint = over(painter, Manner(pace.sampler, steps, guidance), transplanting)
+        judge = _gather_judge(bank, output, schooling, seed=_SEED, say=say)
     return transplant(
         paint,
-        _gather_judge(bank, output, schooling, seed=_SEED, say=say),
+        judge,
         cut_out_things(entries, wordnet),
         bank,
         count,
@@ -165,6 +167,7 @@ def reward_with_critics(
     weight: float | None,
     learning_rate: float | None,
     rendered_share: float | None,
+    own: Path | None,
     schooling: Schooling,
     resume: bool,
     workers: int,
@@ -173,10 +176,11 @@ def reward_with_critics(
 ) -> None:
     """Train the critics, unless an earlier call has, and tune the model's U-Net; leaves `output/model`.
 
-    `aim` is one of `AIMS`. Single words are wished for where `wordnet` knows them for things.
+    `aim` is one of `AIMS`. Single words are wished for where `wordnet` knows them for things. The pictures in
+    folders of `own` are learnt from beside the pack's.
     Raises FileNotFoundError where `data` holds no shard.
     """
-    run = Run.start(data, output, size=size, resume=resume, workers=workers, limit=limit)
+    run = Run.start(data, output, size=size, resume=resume, workers=workers, limit=limit, own=own)
     with run.accelerator.main_process_first():
         start = _SEED + 10 * seed
         bank = PictureBank(output / "pack", run.accelerator.device, seed=start)

@@ -47,13 +47,13 @@ class Grain:
     """The detail of real pictures by style: means and deviations (styles, 3)."""
 
     def __init__(self, bank: PictureBank, styles: Sequence[str]) -> None:
-        """Look at some of the bank's pictures that are not held out; every style is to have two at least."""
+        """Look at some of the pack's pictures that are not held out; every style is to have two at least."""
         rng = random.Random(0)
         found: list[list[torch.Tensor]] = [[] for _ in styles]
-        for shape, rows in bank.rows.items():
-            labels = labels_of(styles, [row.style for row in rows]).tolist()
+        for shape, rows in bank.training.items():
+            labels = labels_of(styles, [bank.rows[shape][n].style for n in rows]).tolist()
             for style, looked in enumerate(found):
-                of = [n for n, row in enumerate(rows) if labels[n] == style and not row.validation]
+                of = [n for n, label in zip(rows, labels, strict=True) if label == style]
                 some = rng.sample(of, min(_LOOKED_AT, len(of)))
                 if some:
                     looked.append(detail(to_pixels(bank.pixels[shape][some])))

@@ -44,6 +44,10 @@ Own = Annotated[
 RenderedShare = Annotated[
     float | None, typer.Option(min=0, max=0.95, help="3D renders among what is drawn; 0.13 by default.")
 ]
+SnrFloor = Annotated[
+    float | None,
+    typer.Option(min=0, help="What the noisiest steps, which compose, count; 0.4 by default."),
+]
 FinetuningSteps = Annotated[
     int,
     typer.Option(

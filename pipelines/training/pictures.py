@@ -28,13 +28,21 @@ class PictureBank:
     ) -> None:
         """Load what `prepare_pack` laid out; `seed` differs from process to process.
 
-        `own` are folders of pictures that the model painted itself: `own_share` of what is drawn is theirs.
+        `own` are folders of pictures that the model painted itself: `own_share` of what is drawn is theirs;
+        none of them is among the pack's, `training` and `validation`, which are indices of rows.
         `rendered_share` is how much of the pack's is 3D renders, if not as much as the pack itself has it.
         """
         self.rows: dict[Format, list[Row]] = load_rows(prepared)
         self.device = device
         if rendered_share is not None:
             self.rows = _share_renders(self.rows, rendered_share)
+        self.training, self.validation = (
+            {
+                shape: [index for index, row in enumerate(rows) if row.validation == held_out]
+                for shape, rows in self.rows.items()
+            }
+            for held_out in (False, True)
+        )
         arrays = {shape: [load_pixels(prepared, shape)] for shape in self.rows}
         for folder in own:
             for shape, rows in load_rows(folder).items():
@@ -51,10 +59,6 @@ class PictureBank:
             for shape, rows in self.rows.items()
         }
         self._totals = {shape: float(weight.sum()) for shape, weight in self.weights.items()}
-        self.validation = {
-            shape: [index for index, row in enumerate(rows) if row.validation]
-            for shape, rows in self.rows.items()
-        }
         self.generator = torch.Generator(device).manual_seed(seed)
 
     def choose_format(self, step: int) -> Format:

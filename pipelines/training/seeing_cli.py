@@ -21,6 +21,7 @@ from pipelines.training.options import (
     MaxSteps,
     Minutes,
     Output,
+    Own,
     RenderedShare,
     Resume,
     Size,
@@ -148,7 +149,9 @@ def transplant(
             help="The model folder that paints them over; without, a filter's strokes paint them in.",
         ),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many are painted, before the poorest go.")] = 12000,
+    count: Annotated[
+        int, typer.Option(min=1, help="How many are painted; the poorest painted over go.")
+    ] = 12000,
     seed: Annotated[int, typer.Option(help="Another one lays other things on other grounds.")] = 0,
     guidance_scale: Guidance = None,
     steps: Annotated[int, typer.Option(min=1, help="Of the whole way; less than half is gone.")] = 24,
@@ -159,12 +162,12 @@ def transplant(
     limit: Limit = None,
 ) -> None:
     """Paint what the pack has as 3D renders alone in the styles of its paintings, for `diffusion --own`."""
-    from pipelines.training.critics import Schooling, transplant_with_judge
+    from pipelines.training.critics import Schooling, transplant_things
 
     folder, net = find_or_refuse(str(model)) if model else None, _read_wordnet(wordnet)
     check_data(data)
     try:
-        kept = transplant_with_judge(
+        kept = transplant_things(
             data,
             output,
             folder,
@@ -206,6 +209,7 @@ def reward(
     ] = None,
     learning_rate: LearningRate = None,
     rendered_share: RenderedShare = None,
+    own: Own = None,
     judge_steps: JudgeSteps = 3000,
     finetuning_steps: FinetuningSteps = 600,
     resume: Resume = False,
@@ -235,6 +239,7 @@ def reward(
         weight=weight,
         learning_rate=learning_rate,
         rendered_share=rendered_share,
+        own=own,
         schooling=Schooling(size == "toy", judge_steps, finetuning_steps),
         resume=resume,
         workers=workers,

@@ -23,7 +23,7 @@ from pipelines.training.architecture import (
 )
 from pipelines.training.autoencoder import AutoencoderTraining, keep_latents, train_autoencoder
 from pipelines.training.clock import Budget
-from pipelines.training.commissions import Classifier, CrowdTaste
+from pipelines.training.commissions import Classifier
 from pipelines.training.compiling import CompileFor
 from pipelines.training.diffusion import DiffusionTraining, NoisePrediction, train_diffusion
 from pipelines.training.distillation import DistillationTraining, distill
@@ -38,6 +38,15 @@ from pipelines.training.reward import RewardTraining, train_reward
 from pipelines.training.saying import Lesson
 from pipelines.training.style_classifier import ClassifierTraining, train_style_classifier
 from pipelines.training.text_encoder import TextTraining, train_text_encoder
+from pipelines.training.toys import (
+    TOY_AUTOENCODER,
+    TOY_CLASSIFIER,
+    TOY_DIFFUSION,
+    TOY_DISTILLATION,
+    TOY_EMPHASIS,
+    TOY_REWARD,
+    TOY_TEXT,
+)
 from pipelines.training.verdicts import Weights
 from pipelines.training.wordnet import WordNet
 
@@ -53,41 +62,6 @@ Training = TypeVar(
 )
 
 ARCHITECTURES = {"v1": ATELIER_V1, "toy": TOY}
-
-_TOY_AUTOENCODER = AutoencoderTraining(
-    batch_size=4, crop_px=64, adversary_from=0.5, log_every=1, learning_rate=2e-3
-)
-_TOY_DIFFUSION = DiffusionTraining(
-    batch_size=4, log_every=1, warmup_steps=2, sheet_steps=2, sheet_prompts=("seascape, romanticism",)
-)
-_TOY_DISTILLATION = DistillationTraining(
-    batch_size=4,
-    log_every=1,
-    warmup_steps=2,
-    rank=4,
-    sheet_steps=2,
-    sheet_prompts=_TOY_DIFFUSION.sheet_prompts,
-)
-
-_TOY_TEXT = TextTraining(batch_size=8, captions=20, log_every=1, warmup_steps=2)
-
-_TOY_CLASSIFIER = ClassifierTraining(batch_size=4, log_every=1, warmup_steps=2)
-
-_TOY_EMPHASIS = EmphasisTraining(batch_size=2, path_steps=2, log_every=1, warmup_steps=2)
-
-_TOY_REWARD = RewardTraining(
-    batch_size=2,
-    path_steps=2,
-    traced=1,
-    warmup_steps=2,
-    decoded_at_once=1,
-    crowd=CrowdTaste(width=2, judged_width=2),
-    crowd_every=2,
-    pack=_TOY_DIFFUSION,
-    log_every=1,
-    sheet_steps=2,
-    sheet_prompts=_TOY_DIFFUSION.sheet_prompts,
-)
 
 
 @dataclass
@@ -145,17 +119,15 @@ class Run:
             own=() if own is None else tuple(sorted(path for path in own.iterdir() if path.is_dir())),
             started_s=started_s,
             architecture=ARCHITECTURES[size],
-            autoencoder_training=replace(
-                _TOY_AUTOENCODER if toy else AutoencoderTraining(), compile=compiled
-            ),
+            autoencoder_training=replace(TOY_AUTOENCODER if toy else AutoencoderTraining(), compile=compiled),
             diffusion_training=replace(
-                _TOY_DIFFUSION if toy else DiffusionTraining(), compile=compiled, compile_for=compile_for
+                TOY_DIFFUSION if toy else DiffusionTraining(), compile=compiled, compile_for=compile_for
             ),
-            distillation_training=_TOY_DISTILLATION if toy else DistillationTraining(),
-            classifier_training=_TOY_CLASSIFIER if toy else ClassifierTraining(),
-            text_training=_TOY_TEXT if toy else TextTraining(),
-            reward_training=_TOY_REWARD if toy else RewardTraining(),
-            emphasis_training=_TOY_EMPHASIS if toy else EmphasisTraining(),
+            distillation_training=TOY_DISTILLATION if toy else DistillationTraining(),
+            classifier_training=TOY_CLASSIFIER if toy else ClassifierTraining(),
+            text_training=TOY_TEXT if toy else TextTraining(),
+            reward_training=TOY_REWARD if toy else RewardTraining(),
+            emphasis_training=TOY_EMPHASIS if toy else EmphasisTraining(),
         )
 
     @property
@@ -240,6 +212,7 @@ class Run:
         max_steps: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
+        snr_floor: float | None = None,
         initial: Path | None = None,
         rendered_share: float | None = None,
     ) -> None:
@@ -249,7 +222,12 @@ class Run:
             self._bank(rendered_share),
             self.output,
             architecture=self.architecture,
-            training=_with(self.diffusion_training, batch_size=batch_size, learning_rate=learning_rate),
+            training=_with(
+                self.diffusion_training,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                snr_floor=snr_floor,
+            ),
             budget=Budget(minutes, max_steps),
             resume=self.resume,
             initial=initial,

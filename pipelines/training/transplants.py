@@ -3,8 +3,8 @@
 No painting of the pack shows a bicycle, and a U-Net that met bicycles as emoji alone paints no impressionist
 one. But it paints in a style over whatever shapes it is given: an emoji is laid on a blurred painting, noised
 for a part of the way, and painted on from there (SDEdit, Meng et al., 2022). The shape stays the emoji's, and
-the paint is the style's. Or it is painted into a sharp painting by a filter's strokes: then nothing is
-learnt that the U-Net has made up. Those in which a judge sees the style least are left out.
+the paint is the style's; those in which a judge sees the style least are left out. Or it is painted into a
+sharp painting by a filter's strokes: then nothing is learnt that the U-Net has made up, and all are kept.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Transplanting:
 
     `strength` is how far a batch is noised, drawn between these: at 0.2 nearly all things are known at sight,
     in the style's paint; at 0.3 two of three, and at 0.5 half are gone (looked at, in two styles). `drop` is
-    the share of each style that is left out.
+    the share of each style that a judge leaves out.
     """
 
     strength: tuple[float, float] = (0.18, 0.3)
@@ -139,7 +139,7 @@ def in_strokes(laying: Laying) -> Paint:
 
 def transplant(
     paint: Paint,
-    judge: Judge,
+    judge: Judge | None,
     cutouts: Cutouts,
     bank: PictureBank,
     count: int,
@@ -152,7 +152,8 @@ def transplant(
 ) -> int:
     """Paint `count` things in styles and write those that are kept as rows of pictures; return how many.
 
-    Each word and each style is painted as often. `folder` is laid out as a prepared pack is.
+    Each word and each style is painted as often; without a `judge` all are kept. `folder` is laid out as a
+    prepared pack is.
     Raises ValueError where there is nothing to be laid on anything.
     """
     rng = random.Random(seed)
@@ -175,10 +176,19 @@ def transplant(
             facts = Facts("painting", style, title=word)
             wishes.append(Wish(facts, name_thing(facts, common, rng), shape))
         images = paint(places, rng)
-        seen = style_probabilities(judge, images, bank.device).cpu()
-        asked = torch.tensor([judge.styles.index(wish.facts.style) for wish in wishes])
-        kept += zip(wishes, images, seen.gather(1, asked[:, None])[:, 0].tolist(), strict=True)
+        kept += zip(wishes, images, _sureness(judge, wishes, images, bank.device), strict=True)
         say(f"  {len(kept)} of {count} things painted")
-    chosen = without_poorest(kept, transplanting.drop)
+    chosen = kept if judge is None else without_poorest(kept, transplanting.drop)
     write_own([(wish, image) for wish, image, _ in chosen], folder, common, seed, name_thing)
     return len(chosen)
+
+
+def _sureness(
+    judge: Judge | None, wishes: Sequence[Wish], images: Sequence[torch.Tensor], device: torch.device
+) -> list[float]:
+    """How sure a judge is of the style of each image; as sure of all without one."""
+    if judge is None:
+        return [1.0] * len(images)
+    seen = style_probabilities(judge, images, device).cpu()
+    asked = torch.tensor([judge.styles.index(wish.facts.style) for wish in wishes])
+    return seen.gather(1, asked[:, None])[:, 0].tolist()

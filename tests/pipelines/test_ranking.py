@@ -20,6 +20,7 @@ from pipelines.training.cli import train_app
 from pipelines.training.evaluation.dual_encoder import build_dual_encoder
 from pipelines.training.evaluation.judge import TOY_NETWORK, Judge
 from pipelines.training.evaluation.metrics import nearer_than_rivals
+from pipelines.training.evaluation.network import learnt_from
 from pipelines.training.pack import (
     FORMATS,
     RENDERED,
@@ -172,7 +173,8 @@ def test_own_pictures_are_drawn_in_their_share_beside_the_pack(pack: Path, tmp_p
     mine = float(bank.weights[shape][-2:].sum())
     assert mine / total == pytest.approx(0.25)
     assert len(bank.pixels[shape]) == len(plain.pixels[shape]) + 2 == len(bank.rows[shape])
-    assert bank.validation == plain.validation
+    assert (bank.training, bank.validation) == (plain.training, plain.validation)
+    assert len(learnt_from(bank)) == len(learnt_from(plain)), "judged by the pack is by it alone"
 
 
 def test_renders_are_drawn_in_their_share_and_all_else_as_it_was(pack: Path, tmp_path: Path) -> None:
@@ -238,12 +240,15 @@ def test_toy_model_sees_ranks_and_trains_on_its_own(
 
     further = ["--initial", str(run / "model"), "--own", str(run / "own"), "--max-steps", "1", *toy]
     further += ["--rendered-share", "0.5"]
-    result = runner.invoke(
-        train_app,
-        ["diffusion", *data, "--output", str(tmp_path / "further"), *further],
-        catch_exceptions=False,
-    )
-    assert result.exit_code == 0, result.output
+    losses: list[float] = []
+    for floor in (["--snr-floor", "40"], ["--snr-floor", "0.4"], []):
+        output = tmp_path / "further" / "-".join(floor)
+        result = runner.invoke(
+            train_app, ["diffusion", *data, "--output", str(output), *further, *floor], catch_exceptions=False
+        )
+        assert result.exit_code == 0, result.output
+        losses.append(json.loads((output / "log.jsonl").read_text().splitlines()[0])["loss"])
+    assert losses[0] != losses[1] == losses[2], "other timesteps are drawn"
     anchored = ["autoencoder", *data, "--output", str(tmp_path / "sharper"), "--anchored", "--max-steps", "2"]
     refused = runner.invoke(train_app, [*anchored, *toy])
     assert refused.exit_code == 2

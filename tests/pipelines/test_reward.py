@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -278,13 +279,18 @@ def test_an_aim_says_what_the_critics_insist_on(run: Path, tmp_path: Path) -> No
     assert told["styles"]["style"] / told["subjects"]["style"] == pytest.approx(meant, rel=0.3)
 
 
-def test_what_is_learnt_beside_can_have_more_renders(run: Path, tmp_path: Path) -> None:
-    few, many = (
-        _tune(run, tmp_path / share, "--max-steps", "1", "--batch-size", "12", "--rendered-share", share)[0]
-        for share in ("0", "0.95")
+def test_what_is_learnt_beside_can_have_more_renders_and_other_pictures(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "made" / "pack", tmp_path / "own" / "black")
+    for pixels in (tmp_path / "own" / "black").glob("*.npy"):
+        np.save(pixels, np.zeros_like(np.load(pixels)))
+    few, many, black = (
+        _tune(run, tmp_path / name, "--max-steps", "1", "--batch-size", "12", "--rendered-share", *options)[0]
+        for name, *options in (("0", "0"), ("1", "0.95"), ("2", "0", "--own", f"{tmp_path / 'own'}"))
     )
     assert few["style"] == pytest.approx(many["style"], rel=0.01), "the wishes are the same,"
+    assert few["style"] == pytest.approx(black["style"], rel=0.01)
     assert few["loss"] != pytest.approx(many["loss"], rel=0.01), "the pack's pictures are not"
+    assert few["loss"] != pytest.approx(black["loss"], rel=0.01)
 
 
 def test_kinds_of_subjects_are_wished_for_by_their_shares_and_words_by_the_root_of_their_pictures() -> None:

@@ -159,7 +159,7 @@ def test_the_command_leaves_a_folder_to_be_learnt_from(pack: Path, wordnet: Path
     arguments = ["transplant", "--data", str(pack), "--output", str(tmp_path / "run"),
                  "--count", "5", "--steps", "4", "--judge-steps", "1", "--size", "toy",
                  "--workers", "1"]  # fmt: skip
-    for name, painted in (("first", ["--model", str(model)]), ("strokes", [])):
+    for name, painted, kept in (("first", ["--model", str(model)], 3), ("strokes", [], 5)):
         told = CliRunner().invoke(
             train_app,
             [*arguments, "--wordnet", str(wordnet), "--name", name, *painted],
@@ -167,9 +167,9 @@ def test_the_command_leaves_a_folder_to_be_learnt_from(pack: Path, wordnet: Path
         )
         assert told.exit_code == 0, told.output
         own = tmp_path / "run" / "own" / name
-        assert told.stdout.strip() == f"{own}: 3 pictures"
+        assert told.stdout.strip() == f"{own}: {kept} pictures"
         bank = PictureBank(tmp_path / "run" / "pack", torch.device("cpu"), seed=0, own=[own])
-        assert sum(row.source == "own" for rows in bank.rows.values() for row in rows) == 3
+        assert sum(row.source == "own" for rows in bank.rows.values() for row in rows) == kept
     refused = CliRunner().invoke(train_app, [*arguments, "--wordnet", str(pack), "--name", "none"])
     assert refused.exit_code == 2
     assert "index.noun" in refused.output or "data.noun" in refused.output

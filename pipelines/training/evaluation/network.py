@@ -185,13 +185,8 @@ def thumbnails(images: Sequence[torch.Tensor], device: torch.device, side: int =
 
 
 def learnt_from(bank: PictureBank) -> list[torch.Tensor]:
-    """The pictures that are not held out, every arrangement of each, on the bank's device."""
-    return [
-        bank.pixels[shape][index]
-        for shape, rows in bank.rows.items()
-        for index, row in enumerate(rows)
-        if not row.validation
-    ]
+    """The pack's pictures that are not held out, every arrangement of each, on the bank's device."""
+    return [bank.pixels[shape][index] for shape, rows in bank.training.items() for index in rows]
 
 
 def held_out(bank: PictureBank) -> tuple[list[tuple[Format, Row]], list[torch.Tensor]]:
