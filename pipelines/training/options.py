@@ -38,7 +38,9 @@ FinishedModel = Annotated[
 Own = Annotated[
     Path | None,
     typer.Option(
-        exists=True, file_okay=False, help="A folder with what `rank` left in folders: trained on as well."
+        exists=True,
+        file_okay=False,
+        help="A folder with what `rank` and `transplant` left in folders: trained on as well.",
     ),
 ]
 RenderedShare = Annotated[

@@ -28,7 +28,7 @@ class PictureBank:
     ) -> None:
         """Load what `prepare_pack` laid out; `seed` differs from process to process.
 
-        `own` are folders of pictures that the model painted itself: `own_share` of what is drawn is theirs;
+        `own` are folders of such as `train rank` leaves: `own_share` of what is drawn is theirs;
         none of them is among the pack's, `training` and `validation`, which are indices of rows.
         `rendered_share` is how much of the pack's is 3D renders, if not as much as the pack itself has it.
         """
