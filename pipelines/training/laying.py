@@ -124,9 +124,10 @@ def _toned(thing: torch.Tensor, cover: torch.Tensor, around: torch.Tensor) -> to
 def find_grounds(bank: PictureBank) -> dict[str, list[Ground]]:
     """Of each style the paintings of places that a thing could stand in, none that is held out."""
     grounds: dict[str, list[Ground]] = defaultdict(list)
-    for shape, rows in bank.rows.items():
-        for index, row in enumerate(rows):
-            if row.genre in _PLACES and not row.validation:
+    for shape, rows in bank.training.items():
+        for index in rows:
+            row = bank.rows[shape][index]
+            if row.genre in _PLACES:
                 grounds[row.style].append((shape, index))
     return dict(grounds)
 
