@@ -70,8 +70,11 @@ class Transplanting:
 
 
 def cut_out_things(entries: Sequence[Entry], net: WordNet) -> dict[str, list[Image.Image]]:
-    """What the training pictures have as emoji whose titles name a thing that can be moved, by that word."""
-    cutouts: dict[str, list[Image.Image]] = defaultdict(list)
+    """What the training pictures have as emoji whose titles name a thing that can be moved, by that word.
+
+    Of each word those alone that show it the most wholly, by their titles.
+    """
+    cutouts: dict[str, dict[int, list[Image.Image]]] = defaultdict(lambda: defaultdict(list))
     known = [entry for entry in entries if not is_validation(entry.key)]
     shown = Counter(
         word
@@ -85,8 +88,13 @@ def cut_out_things(entries: Sequence[Entry], net: WordNet) -> dict[str, list[Ima
         if moved:
             cut = cut_out(entry)
             for word in moved:
-                cutouts[word].append(cut)
-    return dict(cutouts)
+                cutouts[word][_wholeness(entry.facts.title, word)].append(cut)
+    return {word: by_wholeness[max(by_wholeness)] for word, by_wholeness in cutouts.items()}
+
+
+def _wholeness(title: str, word: str) -> int:
+    """How wholly an emoji shows a word of its title: a cat does, a black cat nearly, a cat face little."""
+    return (title == word) + title.endswith(word)
 
 
 def _can_be_moved(word: str, net: WordNet, shown: int) -> bool:

@@ -60,10 +60,10 @@ def painter(tmp_path_factory: pytest.TempPathFactory) -> Painter:
     return Painter(find_model(str(build_tiny_sd(tmp_path_factory.mktemp("tiny")))), torch.device("cpu"), 4)
 
 
-def emoji(key: str, title: str, source: str = "emoji-3d") -> Entry:
-    """Tell of an emoji of which all but the middle is clear."""
+def emoji(key: str, title: str, source: str = "emoji-3d", size: int = 20) -> Entry:
+    """Tell of an emoji of which all but the middle, twice as wide as it is high, is clear."""
     image = Image.new("RGBA", (40, 40))
-    image.paste((200, 0, 0, 255), (10, 15, 30, 25))
+    image.paste((200, 0, 0, 255), (10, 15, 10 + size, 15 + (size + 1) // 2))
     stream = io.BytesIO()
     image.save(stream, "png")
     return Entry(key, stream.getvalue(), {"source": source, "title": title, "style": "3d render"})
@@ -90,6 +90,29 @@ def test_things_are_cut_out_by_the_words_of_their_titles(wordnet: Path) -> None:
     )
     assert {word: len(some) for word, some in cutouts.items()} == {"cat": 1, "car": 1, "palm": 1}
     assert cutouts["cat"][0].size == (20, 10), "what is clear around it is gone"
+
+
+def test_a_thing_is_cut_out_of_the_emoji_that_shows_it_whole(wordnet: Path) -> None:
+    keys = [key for key in map(str, range(1000)) if not is_validation(key)]
+    titles = (
+        "cat face",
+        "cat",
+        "black cat",
+        "car with eyes",
+        "racing car",
+        "fast car",
+        "car carrier",
+        "palm oil",
+    )
+    cutouts = cut_out_things(
+        [
+            emoji(key, title, size=size)
+            for size, (key, title) in enumerate(zip(keys, titles, strict=False), 1)
+        ],
+        WordNet.read(wordnet),
+    )
+    widths = {word: [one.width for one in some] for word, some in cutouts.items()}
+    assert widths == {"cat": [2], "car": [5, 6], "palm": [8]}, "cat, racing car and fast car, palm oil"
 
 
 def test_every_caption_names_the_thing_and_most_the_style_in_other_words() -> None:
