@@ -216,7 +216,7 @@ def weigh_subjects(told: Mapping[str, int], net: WordNet) -> dict[str, float]:
     But not alone, and of each kind of subject as many as `_KIND_SHARES` says: one word of the pack's in 25 is
     an animal, and an artist asks for more.
     """
-    kinds = {word: _KINDS.get(net.files[net.things(word)[0]], "others") for word in told}
+    kinds = {word: _KINDS.get(net.files[net.named_things(word)[0]], "others") for word in told}
     roots = {word: count**0.5 for word, count in told.items()}
     totals = dict.fromkeys(_KIND_SHARES, 0.0)
     for word, root in roots.items():

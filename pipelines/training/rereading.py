@@ -44,9 +44,12 @@ def known_words(
 ) -> dict[str, int]:
     """Nouns of things, of one token each, that are told of `least` pictures or more, and of how many.
 
-    A word that is an adjective too ("young", "orange") is no thing that another could be read as.
+    A word that is met as an adjective too ("young", "orange") is no thing that another could be read as, nor
+    is one that could be one and is never met as a noun. What is all of an emoji's title names what is shown,
+    though it be oftener a verb ("bear").
     """
     common = common_words(one.title for one in facts)
+    titles = {one.title for one in facts if one.source == "emoji-3d"}
     counts = Counter(
         word for one in facts for word in {*title_tags(one.title, common), *one.keywords, *one.seen}
     )
@@ -54,10 +57,16 @@ def known_words(
         word: count
         for word, count in counts.items()
         if count >= least
-        and net.things(word)
-        and all(part != "a" for part, _ in net.senses.get(word, []))
+        and (net.named_things(word) if word in titles else net.things(word))
+        and not _is_adjective(word, net, named=word in titles)
         and len(tokenizer.tokenize(word)) == 1
     }
+
+
+def _is_adjective(word: str, net: WordNet, *, named: bool) -> bool:
+    can_be = any(part == "a" for part, _ in net.senses.get(word, []))
+    met_as_noun = net.tagged.get((word, "n"), 0) > 0
+    return can_be and (net.tagged.get((word, "a"), 0) > 0 or not (named or met_as_noun))
 
 
 def nearest_words(
@@ -73,7 +82,7 @@ def nearest_words(
         vectors = teacher([form.format(word) for word in (*new, *names)]).cpu()
         likeness += vectors[: len(new)] @ vectors[len(new) :].T / 2
     often = _OFTEN * np.log([known[name] for name in names])
-    tree = _Tree(net, [net.things(name)[0] for name in names])
+    tree = _Tree(net, [net.named_things(name)[0] for name in names])
     found: dict[str, str] = {}
     for word, near in zip(new, likeness.numpy(), strict=True):
         score = near + often + tree.likeness(net.things(word))

@@ -78,18 +78,27 @@ class WordNet:
 
         None for other words, and none for one that is oftener a verb or an adjective: "filled", "better".
         """
-        nouns = [word, *(word.removesuffix(end) + put for end, put in _PLURALS if word.endswith(end))]
-        for noun in nouns:
-            met = {part: self.tagged.get((noun, part), 0) for part in _PARTS}
+        return self.named_things(word) if self._is_mostly_noun(word) else []
+
+    def named_things(self, word: str) -> list[Synset]:
+        """The same of a word that names what is shown, however often it is a verb elsewhere: "bear"."""
+        return [one for one in self._nouns(word)[1] if self._names_thing(one, self._nouns(word)[0])]
+
+    def _is_mostly_noun(self, word: str) -> bool:
+        met = {part: self.tagged.get((self._nouns(word)[0], part), 0) for part in _PARTS}
+        return met["n"] >= max(met.values())
+
+    def _nouns(self, word: str) -> tuple[str, list[Synset]]:
+        """The first form of a word that is a noun, and the first two senses of it."""
+        for noun in (word, *(word.removesuffix(end) + put for end, put in _PLURALS if word.endswith(end))):
             senses = [sense for sense in self.senses.get(noun, ()) if sense[0] == "n"][:2]
             if senses:
-                mostly = met["n"] >= max(met.values())
-                return [one for one in senses if mostly and self._names_thing(one, noun)]
-        return []
+                return noun, senses
+        return word, []
 
     def is_person(self, word: str) -> bool:
         """Whether a thing's first sense is a person."""
-        return [self.files[sense] for sense in self.things(word)[:1]] == [_PERSONS]
+        return [self.files[sense] for sense in self.named_things(word)[:1]] == [_PERSONS]
 
     def _names_thing(self, sense: Synset, word: str) -> bool:
         return self.files[sense] in _THINGS and word in self.names[sense]

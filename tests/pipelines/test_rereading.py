@@ -90,6 +90,34 @@ def test_known_words_are_those_of_pictures_enough(dictionary: Path, tokenizer: C
     assert known_words(facts, WordNet.read(dictionary), tokenizer) == {"horse": 6, "woman": 5}
 
 
+def test_what_an_emoji_is_titled_is_known_though_it_be_oftener_a_verb(dictionary: Path) -> None:
+    tokenizer = train_tokenizer(["a fill, baroque"] * 20, TOY)
+    painted = [Facts("painting", "baroque", title="a fill")] * 5
+    titled = [Facts("emoji-3d", "3d render", title=title) for title in ("fill", "fill in")]
+    net = WordNet.read(dictionary)
+    assert known_words([*painted, titled[1]], net, tokenizer) == {}
+    assert known_words([*painted, titled[0]], net, tokenizer) == {"fill": 6}
+
+
+def test_a_word_is_known_that_could_be_an_adjective_but_is_met_as_a_noun(
+    dictionary: Path, tokenizer: CLIPTokenizer
+) -> None:
+    nouns = (dictionary / "index.noun").read_text()
+    (dictionary / "index.noun").write_text(nouns.replace("cat n 1 0 1 1", "cat n 1 0 1 0"))
+    (dictionary / "data.adj").write_text("00000001 00 a 01 any 0 000 | of all\n")
+    adjectives = {"horse": 0, "woman": 1, "cat": 0}
+    (dictionary / "index.adj").write_text(
+        "\n".join(f"{word} a 1 0 1 {met} 00000001" for word, met in adjectives.items())
+    )
+    facts = [Facts("painting", "baroque", title=f"a {word}") for word in adjectives for _ in range(5)]
+    net = WordNet.read(dictionary)
+    assert known_words(facts, net, tokenizer) == {"horse": 5}, "woman is met as one, cat as neither"
+    assert known_words([*facts, Facts("emoji-3d", "3d render", title="cat")], net, tokenizer) == {
+        "horse": 5,
+        "cat": 6,
+    }
+
+
 def test_the_nearest_word_is_near_in_the_tree_and_to_the_sentence_encoder(dictionary: Path) -> None:
     net, known = WordNet.read(dictionary), {"horse": 10, "cat": 10, "woman": 1000}
     likeness = {"colt": (1.0, 0.0), "horse": (0.6, 0.8), "cat": (0.6, -0.8), "xyz": (0.0, 1.0)}
