@@ -64,9 +64,10 @@ def known_words(
 
 
 def _is_adjective(word: str, net: WordNet, *, named: bool) -> bool:
-    can_be = any(part == "a" for part, _ in net.senses.get(word, []))
-    met_as_noun = net.tagged.get((word, "n"), 0) > 0
-    return can_be and (net.tagged.get((word, "a"), 0) > 0 or not (named or met_as_noun))
+    if not any(part == "a" for part, _ in net.senses.get(word, [])):
+        return False
+    met = {part: net.tagged.get((word, part), 0) for part in "na"}
+    return met["a"] > 0 or (met["n"] == 0 and not named)
 
 
 def nearest_words(

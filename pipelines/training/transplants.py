@@ -88,13 +88,13 @@ def cut_out_things(entries: Sequence[Entry], net: WordNet) -> dict[str, list[Ima
         if moved:
             cut = cut_out(entry)
             for word in moved:
-                cutouts[word][_wholeness(entry.facts.title, word)].append(cut)
+                cutouts[word][_wholeness(words, word)].append(cut)
     return {word: by_wholeness[max(by_wholeness)] for word, by_wholeness in cutouts.items()}
 
 
-def _wholeness(title: str, word: str) -> int:
-    """How wholly an emoji shows a word of its title: a cat does, a black cat nearly, a cat face little."""
-    return (title == word) + title.endswith(word)
+def _wholeness(title: Sequence[str], word: str) -> int:
+    """How wholly an emoji shows a word of its title's: a cat does, a black cat nearly, a cat face little."""
+    return (title == [word]) + (title[-1] == word)
 
 
 def _can_be_moved(word: str, net: WordNet, shown: int) -> bool:

@@ -78,15 +78,14 @@ class WordNet:
 
         None for other words, and none for one that is oftener a verb or an adjective: "filled", "better".
         """
-        return self.named_things(word) if self._is_mostly_noun(word) else []
+        noun, _ = self._nouns(word)
+        met = {part: self.tagged.get((noun, part), 0) for part in _PARTS}
+        return self.named_things(word) if met["n"] >= max(met.values()) else []
 
     def named_things(self, word: str) -> list[Synset]:
         """The same of a word that names what is shown, however often it is a verb elsewhere: "bear"."""
-        return [one for one in self._nouns(word)[1] if self._names_thing(one, self._nouns(word)[0])]
-
-    def _is_mostly_noun(self, word: str) -> bool:
-        met = {part: self.tagged.get((self._nouns(word)[0], part), 0) for part in _PARTS}
-        return met["n"] >= max(met.values())
+        noun, senses = self._nouns(word)
+        return [sense for sense in senses if self._names_thing(sense, noun)]
 
     def _nouns(self, word: str) -> tuple[str, list[Synset]]:
         """The first form of a word that is a noun, and the first two senses of it."""
