@@ -154,9 +154,14 @@ def transplant(
     ] = 12000,
     seed: Annotated[int, typer.Option(help="Another one lays other things on other grounds.")] = 0,
     guidance_scale: Guidance = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of the whole way; less than half is gone.")] = 24,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of the whole way, of which less than half is gone; 24 by default."),
+    ] = None,
     size: JudgeSize = "v1",
-    judge_steps: JudgeSteps = 3000,
+    judge_steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps of the judge; 3000 by default.")
+    ] = None,
     batch_size: PaintedAtOnce = 512,
     workers: Workers = CORES,
     limit: Limit = None,
@@ -164,6 +169,13 @@ def transplant(
     """Paint what the pack has as 3D renders alone in the styles of its paintings, for `diffusion --own`."""
     from pipelines.training.critics import Schooling, transplant_things
 
+    if model is None:
+        of_a_model = {"--guidance-scale": guidance_scale, "--steps": steps, "--judge-steps": judge_steps}
+        for option, value in of_a_model.items():
+            if value is not None:
+                raise refused(
+                    f"{option} is for a model that paints over: name it with --model, or leave {option} out"
+                )
     folder, net = find_or_refuse(str(model)) if model else None, _read_wordnet(wordnet)
     check_data(data)
     try:
@@ -175,9 +187,9 @@ def transplant(
             name=name,
             count=count,
             seed=seed,
-            steps=steps,
+            steps=steps or 24,
             guidance_scale=guidance_scale,
-            schooling=Schooling(size == "toy", judge_steps),
+            schooling=Schooling(size == "toy", judge_steps or 3000),
             batch_size=batch_size,
             workers=workers,
             limit=limit,

@@ -180,9 +180,9 @@ def test_those_that_a_judge_takes_for_their_style_are_kept(
 def test_the_command_leaves_a_folder_to_be_learnt_from(pack: Path, wordnet: Path, tmp_path: Path) -> None:
     model = build_tiny_sd(tmp_path / "tiny")
     arguments = ["transplant", "--data", str(pack), "--output", str(tmp_path / "run"),
-                 "--count", "5", "--steps", "4", "--judge-steps", "1", "--size", "toy",
-                 "--workers", "1"]  # fmt: skip
-    for name, painted, kept in (("first", ["--model", str(model)], 3), ("strokes", [], 5)):
+                 "--count", "5", "--size", "toy", "--workers", "1"]  # fmt: skip
+    by_model = ["--model", str(model), "--steps", "4", "--judge-steps", "1"]
+    for name, painted, kept in (("first", by_model, 3), ("strokes", [], 5)):
         told = CliRunner().invoke(
             train_app,
             [*arguments, "--wordnet", str(wordnet), "--name", name, *painted],
@@ -196,3 +196,19 @@ def test_the_command_leaves_a_folder_to_be_learnt_from(pack: Path, wordnet: Path
     refused = CliRunner().invoke(train_app, [*arguments, "--wordnet", str(pack), "--name", "none"])
     assert refused.exit_code == 2
     assert "index.noun" in refused.output or "data.noun" in refused.output
+
+
+@pytest.mark.parametrize("option", ["--guidance-scale", "--steps", "--judge-steps"])
+def test_strokes_refuse_what_only_a_model_heeds(
+    option: str, pack: Path, wordnet: Path, tmp_path: Path
+) -> None:
+    told = CliRunner().invoke(
+        train_app,
+        ["transplant", "--data", str(pack), "--output", str(tmp_path / "run"), "--wordnet", str(wordnet),
+         "--name", "strokes", option, "4"],
+    )  # fmt: skip
+    assert told.exit_code == 2
+    assert told.output.strip() == (
+        f"error: {option} is for a model that paints over: name it with --model, or leave {option} out"
+    )
+    assert not (tmp_path / "run").exists()
