@@ -137,6 +137,7 @@ def rank(
 
 @seeing_app.command()
 def transplant(
+    context: typer.Context,
     data: Data,
     output: Output,
     wordnet: WordNetFolder,
@@ -154,14 +155,9 @@ def transplant(
     ] = 12000,
     seed: Annotated[int, typer.Option(help="Another one lays other things on other grounds.")] = 0,
     guidance_scale: Guidance = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of the whole way, of which less than half is gone; 24 by default."),
-    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of the whole way; less than half is gone.")] = 24,
     size: JudgeSize = "v1",
-    judge_steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps of the judge; 3000 by default.")
-    ] = None,
+    judge_steps: JudgeSteps = 3000,
     batch_size: PaintedAtOnce = 512,
     workers: Workers = CORES,
     limit: Limit = None,
@@ -170,9 +166,10 @@ def transplant(
     from pipelines.training.critics import Schooling, transplant_things
 
     if model is None:
-        of_a_model = {"--guidance-scale": guidance_scale, "--steps": steps, "--judge-steps": judge_steps}
-        for option, value in of_a_model.items():
-            if value is not None:
+        for of_a_model in ("guidance_scale", "steps", "size", "judge_steps"):
+            source = context.get_parameter_source(of_a_model)
+            if source is not None and source.name != "DEFAULT":
+                option = "--" + of_a_model.replace("_", "-")
                 raise refused(
                     f"{option} is for a model that paints over: name it with --model, or leave {option} out"
                 )
@@ -187,9 +184,9 @@ def transplant(
             name=name,
             count=count,
             seed=seed,
-            steps=steps or 24,
+            steps=steps,
             guidance_scale=guidance_scale,
-            schooling=Schooling(size == "toy", judge_steps or 3000),
+            schooling=Schooling(size == "toy", judge_steps),
             batch_size=batch_size,
             workers=workers,
             limit=limit,

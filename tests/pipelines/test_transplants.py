@@ -180,8 +180,8 @@ def test_those_that_a_judge_takes_for_their_style_are_kept(
 def test_the_command_leaves_a_folder_to_be_learnt_from(pack: Path, wordnet: Path, tmp_path: Path) -> None:
     model = build_tiny_sd(tmp_path / "tiny")
     arguments = ["transplant", "--data", str(pack), "--output", str(tmp_path / "run"),
-                 "--count", "5", "--size", "toy", "--workers", "1"]  # fmt: skip
-    by_model = ["--model", str(model), "--steps", "4", "--judge-steps", "1"]
+                 "--count", "5", "--workers", "1"]  # fmt: skip
+    by_model = ["--model", str(model), "--steps", "4", "--size", "toy", "--judge-steps", "1"]
     for name, painted, kept in (("first", by_model, 3), ("strokes", [], 5)):
         told = CliRunner().invoke(
             train_app,
@@ -198,14 +198,17 @@ def test_the_command_leaves_a_folder_to_be_learnt_from(pack: Path, wordnet: Path
     assert "index.noun" in refused.output or "data.noun" in refused.output
 
 
-@pytest.mark.parametrize("option", ["--guidance-scale", "--steps", "--judge-steps"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--guidance-scale", "4"), ("--steps", "24"), ("--size", "v1"), ("--judge-steps", "3000")],
+)
 def test_strokes_refuse_what_only_a_model_heeds(
-    option: str, pack: Path, wordnet: Path, tmp_path: Path
+    option: str, value: str, pack: Path, wordnet: Path, tmp_path: Path
 ) -> None:
     told = CliRunner().invoke(
         train_app,
         ["transplant", "--data", str(pack), "--output", str(tmp_path / "run"), "--wordnet", str(wordnet),
-         "--name", "strokes", option, "4"],
+         "--name", "strokes", option, value],
     )  # fmt: skip
     assert told.exit_code == 2
     assert told.output.strip() == (
